@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# ./dev fuzz [TARGET] [SECONDS]
+
+dev_fuzz() {
+  local target='' seconds=60 program name failed=()
+  local -a programs folders
+  case $# in
+    0) ;;
+    1) if [[ $1 =~ ^[0-9]+$ ]]; then seconds=$1; else target=$1; fi ;;
+    2) target=$1 seconds=$2 ;;
+    *) die "usage: ./dev fuzz [TARGET] [SECONDS]" ;;
+  esac
+  [[ $seconds =~ ^[0-9]+$ ]] || die "SECONDS is a number, not '$seconds'"
+  need_packages build fuzz
+  build_preset fuzz fuzz_targets
+  mapfile -t programs < <(find build/fuzz -type f -name 'fuzz_*' -perm -u+x | sort)
+  [ ${#programs[@]} -gt 0 ] || die "there are no fuzz targets"
+  if [ -n "$target" ]; then
+    mapfile -t programs < <(printf '%s\n' "${programs[@]}" | grep "/fuzz_${target#fuzz_}\$")
+    [ ${#programs[@]} -gt 0 ] || die "no fuzz target '$target'; there are: $(find build/fuzz -type f -name 'fuzz_*' \
+      -perm -u+x -printf '%f ' | sed 's/fuzz_//g')"
+  fi
+  for program in "${programs[@]}"; do
+    name=$(basename "$program")
+    folders=("build/fuzz/corpus/$name")
+    mkdir -p "${folders[0]}" build/fuzz/findings
+    [ ! -d "tests/fuzz/seeds/$name" ] || folders+=("tests/fuzz/seeds/$name")
+    say "$name: $seconds s"
+    "$program" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0 \
+      -artifact_prefix="build/fuzz/findings/$name-" "${folders[@]}" || failed+=("$name")
+  done
+  [ ${#failed[@]} -eq 0 ] || die "fuzz: found by ${failed[*]}; the inputs are in build/fuzz/findings"
+  say "fuzz: nothing found"
+}
