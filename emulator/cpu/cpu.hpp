@@ -11,10 +11,10 @@
 namespace sevisor::emulator {
 
 struct CpuConfig {
-  unsigned c_bit = 51;                // CPUID 0x8000001F EBX[5:0]
-  unsigned physical_bits = 48;        // MAXPHYADDR of the guest, C-bit apart
-  std::uint64_t tsc_per_instruction;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
-  std::uint64_t random_seed = 0;      // RDRAND and RDSEED draw from this
+  unsigned c_bit = 51;                    // CPUID 0x8000001F EBX[5:0]
+  unsigned physical_bits = 48;            // MAXPHYADDR of the guest, C-bit apart
+  std::uint64_t tsc_per_instruction = 1;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
+  std::uint64_t random_seed = 0;          // RDRAND and RDSEED draw from this
 };
 
 // Virtual time of one VM in TSC ticks; every vCPU and timer of the VM reads the same.
@@ -24,29 +24,33 @@ struct VirtualClock {
 
 // What the hypervisor gives to VMRUN (VMCB control area, APM vol. 2 appendix B).
 struct RunControls {
-  std::uint64_t event_injection = 0;   // EVENTINJ: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32
-  bool interrupt_window = false;       // V_IRQ: exit kVintr as soon as an interrupt could be taken
-  std::uint64_t instruction_limit = 0; // exit kIntr once this many instructions have retired (overshoot: one block)
+  std::uint64_t event_injection =
+      0;                          // EVENTINJ: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32
+  bool interrupt_window = false;  // V_IRQ: exit kVintr as soon as an interrupt could be taken
+  std::uint64_t instruction_limit = 0;  // exit kIntr once this many instructions have retired (overshoot: one block)
 };
 
 // #VMEXIT of an automatic exit (APM vol. 2 table 15-33); names and values in ghcb/exit_code.hpp.
 struct CpuExit {
-  std::uint64_t code = 0;              // EXITCODE
-  std::uint64_t info1 = 0;             // EXITINFO1
-  std::uint64_t info2 = 0;             // EXITINFO2
-  std::uint64_t interrupted_event = 0; // EXITINTINFO, same form as EVENTINJ: must be injected again by the hypervisor
-  std::string unimplemented;           // not empty: the engine cannot run this instruction; address and bytes named
+  std::uint64_t code = 0;               // EXITCODE
+  std::uint64_t info1 = 0;              // EXITINFO1
+  std::uint64_t info2 = 0;              // EXITINFO2
+  std::uint64_t interrupted_event = 0;  // EXITINTINFO, same form as EVENTINJ: must be injected again by the hypervisor
+  std::string unimplemented;            // not empty: the engine cannot run this instruction; address and bytes named
 };
+
+class CodeCache;  // emulator/cpu/code_cache.hpp: decoded instructions, one for all vCPUs of a VM
+std::unique_ptr<CodeCache, void (*)(CodeCache*)> make_code_cache();
 
 class Cpu {
  public:
-  Cpu(const CpuConfig& config, GuestMemory& memory, VirtualClock& clock);
+  Cpu(const CpuConfig& config, GuestMemory& memory, CodeCache& code, VirtualClock& clock);
   ~Cpu();
   Cpu(const Cpu&) = delete;
   Cpu& operator=(const Cpu&) = delete;
 
-  // VMRUN and #VMEXIT state. load() ignores what the hardware ignores (EFER.SVME) and returns false when VMRUN would fail
-  // (VMEXIT_INVALID): unsupported bits, reserved fields.
+  // VMRUN and #VMEXIT state. load() ignores what the hardware ignores (EFER.SVME) and returns false when VMRUN would
+  // fail (VMEXIT_INVALID): unsupported bits, reserved fields.
   [[nodiscard]] bool load(const Vmsa& vmsa);
   void save(Vmsa& vmsa) const;
 
@@ -54,10 +58,10 @@ class Cpu {
   [[nodiscard]] CpuExit run(const RunControls& controls);
 
   // VMCB fields that the hypervisor sees in clear.
-  [[nodiscard]] bool interrupts_enabled() const noexcept;   // int_state bit 1: RFLAGS.IF
-  [[nodiscard]] bool interrupt_shadow() const noexcept;     // int_state bit 0
+  [[nodiscard]] bool interrupts_enabled() const noexcept;  // int_state bit 1: RFLAGS.IF
+  [[nodiscard]] bool interrupt_shadow() const noexcept;    // int_state bit 0
   void clear_interrupt_shadow() noexcept;
-  [[nodiscard]] std::uint64_t ghcb_msr() const noexcept;    // VMCB 0xA0
+  [[nodiscard]] std::uint64_t ghcb_msr() const noexcept;  // VMCB 0xA0
   void set_ghcb_msr(std::uint64_t value) noexcept;
   // V_TPR/CR8 as the guest last wrote it, for the LAPIC.
   [[nodiscard]] unsigned cr8() const noexcept;
@@ -65,8 +69,8 @@ class Cpu {
 
   // For error reports and the tracer of the emulator only: real hardware hides these.
   [[nodiscard]] std::uint64_t rip() const noexcept;
-  [[nodiscard]] std::uint64_t retired() const noexcept;     // instructions since creation
-  [[nodiscard]] std::string describe() const;               // registers, several lines
+  [[nodiscard]] std::uint64_t retired() const noexcept;  // instructions since creation
+  [[nodiscard]] std::string describe() const;            // registers, several lines
 
  private:
   struct Impl;

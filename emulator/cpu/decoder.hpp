@@ -1,0 +1,69 @@
+// From instruction bytes to operations. Zydis decodes; a table from mnemonic to selector picks the handler.
+#pragma once
+
+#include <Zydis/Zydis.h>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/op.hpp"
+
+namespace sevisor::emulator {
+
+// One decoded instruction as the selectors see it.
+struct Insn {
+  ZydisDecodedInstruction info;
+  std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
+  unsigned mode;  // Core::mode_bits()
+  std::span<const std::byte> bytes;
+  bool ends_block = false;  // a selector sets it: the operation never goes on to op + 1
+
+  [[nodiscard]] bool code64() const { return (mode & 3) == 2; }
+  [[nodiscard]] unsigned operand_bits() const { return info.operand_width; }
+  [[nodiscard]] const ZydisDecodedOperand& op(unsigned n) const { return operands[n]; }
+  [[nodiscard]] bool is_reg(unsigned n) const { return operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER; }
+  [[nodiscard]] bool is_mem(unsigned n) const { return operands[n].type == ZYDIS_OPERAND_TYPE_MEMORY; }
+  [[nodiscard]] bool is_imm(unsigned n) const { return operands[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE; }
+  [[nodiscard]] bool has_prefix(ZydisInstructionAttributes attribute) const {
+    return (info.attributes & attribute) != 0;
+  }
+  [[nodiscard]] bool locked() const { return has_prefix(ZYDIS_ATTRIB_HAS_LOCK); }
+};
+
+// Fills op.fn and whatever operand fields its handler wants; length, rip_offset, number and slot are the decoder's.
+// Returns false for a form it does not know: the operation becomes op_unimplemented, which stops the guest by name.
+using Selector = bool (*)(Insn& insn, Op& op);
+using SelectorTable = std::array<Selector, ZYDIS_MNEMONIC_MAX_VALUE + 1>;
+
+// Each file of handlers enters its mnemonics.
+void add_integer(SelectorTable& table);   // exec_integer.cpp: moves, arithmetic, logic, stack, near branches
+void add_shifts(SelectorTable& table);    // exec_shift.cpp: shifts, rotates, double shifts
+void add_bits(SelectorTable& table);      // exec_bits.cpp: BT*, BSF, BSR, POPCNT, BMI1/2, ADX, MOVBE, CRC32
+void add_multiply(SelectorTable& table);  // exec_multiply.cpp: MUL, IMUL, DIV, IDIV, MULX, BCD
+void add_strings(SelectorTable& table);   // exec_string.cpp: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS with REP
+void add_system(SelectorTable& table);    // exec_system.cpp and others: privileged, far transfers, I/O, MSR, flags
+void add_vector(SelectorTable& table);    // exec_vector*.cpp, exec_x87.cpp: x87, MMX, SSE, XSAVE
+
+// Byte offset in Core::gpr of a general register; AH..BH are their odd offsets.
+[[nodiscard]] std::uint8_t register_offset(ZydisRegister reg);
+[[nodiscard]] std::uint8_t segment_number(ZydisRegister reg);
+// Fills base, index, scale, disp, address_mask, segment, segment_register from a memory operand.
+void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op);
+
+// Decodes from `bytes` (the rest of the page, or a page-crossing instruction alone) until a branch, kMaxInstructions,
+// or the end. Empty `ops` never happens: an instruction that does not fit into `bytes` alone gives nullptr if it is the
+// first (the caller joins the next page's bytes), and otherwise ends the block before it.
+[[nodiscard]] std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode);
+
+// Handlers that the decoder itself places.
+const Op* op_enter(Core& core, const Op* op);     // charges the block; imm: number of instructions
+const Op* op_continue(Core& core, const Op* op);  // end of a block without a branch: goes on at the next instruction
+const Op* op_poisoned(Core& core, const Op* op);  // the block was invalidated: look up again here
+const Op* op_unimplemented(Core& core, const Op* op);
+const Op* op_undefined(Core& core, const Op* op);    // #UD
+const Op* op_fetch_limit(Core& core, const Op* op);  // instruction longer than 15 bytes: #GP(0)
+
+}  // namespace sevisor::emulator
