@@ -1,12 +1,13 @@
 // Guest-physical memory of one emulated guest, seen in two ways.
 //
-// The raw view is the memory the VMM gave with KVM_SET_USER_MEMORY_REGION, as DRAM is: ciphertext wherever the guest wrote
-// with C=1. The private view is the plaintext, held in a shadow page of the emulator's own. A page has at most one of the
-// two open at a time:
+// The raw view is the memory the VMM gave with KVM_SET_USER_MEMORY_REGION, as DRAM is: ciphertext wherever the guest
+// wrote with C=1. The private view is the plaintext, held in a shadow page of the emulator's own. A page has at most
+// one of the two open at a time:
 //   - opening the private view of a page without a shadow decrypts the raw bytes into the shadow;
 //   - opening the shared view of a page with a shadow encrypts the shadow into the raw bytes and drops it.
-// The shadow thus behaves as a dirty cache line of the guest's encryption domain (APM vol. 2, 15.34.7), and write_back()
-// as CLFLUSH. The cipher is AES-128 with a tweak made from the system-physical address of each 16-byte block; here XTS.
+// The shadow thus behaves as a dirty cache line of the guest's encryption domain (APM vol. 2, 15.34.7), and
+// write_back() as CLFLUSH. The cipher is AES-128 with a tweak made from the system-physical address of each 16-byte
+// block; here XTS.
 #pragma once
 
 #include <array>
@@ -24,7 +25,8 @@ namespace sevisor::emulator {
 
 class PageCipher;  // emulator/memory/page_cipher.hpp
 
-// Told when host pointers that were handed out stop being valid. A vCPU drops its TLB and the blocks decoded from the page.
+// Told when host pointers that were handed out stop being valid. A vCPU drops its TLB and the blocks decoded from the
+// page.
 class PageObserver {
  public:
   virtual ~PageObserver() = default;
@@ -37,16 +39,16 @@ class PageObserver {
 enum class View : std::uint8_t { kShared, kPrivate };
 
 struct OpenPage {
-  std::byte* host = nullptr;  // first byte of the page in the asked view; nullptr: no memory slot has this page
-  bool read_only = false;     // KVM_MEM_READONLY slot
+  std::byte* host = nullptr;      // first byte of the page in the asked view; nullptr: no memory slot has this page
+  bool read_only = false;         // KVM_MEM_READONLY slot
   std::uint8_t* flags = nullptr;  // PageFlag bits of this page, shared by all vCPUs; stays valid while the slot exists
 };
 
 // Bits of *OpenPage::flags that the memory keeps for its users.
 enum PageFlag : std::uint8_t {
-  kPageShadowed = 1,   // the private view is open
-  kPageRawOpen = 2,    // the shared view was handed out since the private view was last closed
-  kPageHasCode = 4,    // a vCPU has decoded instructions from the private view: writes must go through its slow path
+  kPageShadowed = 1,  // the private view is open
+  kPageRawOpen = 2,   // the shared view was handed out since the private view was last closed
+  kPageHasCode = 4,   // a vCPU has decoded instructions from the private view: writes must go through its slow path
 };
 
 class GuestMemory {
@@ -71,15 +73,19 @@ class GuestMemory {
   void write_back(Gpa gpa);
   void write_back_all();
 
-  // Bytes in the shared view, across pages. false (and nothing guaranteed of the destination) if a page has no slot, or,
-  // for write_shared, a read-only one.
+  // Bytes in the shared view, across pages. false (and nothing guaranteed of the destination) if a page has no slot,
+  // or, for write_shared, a read-only one.
   [[nodiscard]] bool read_shared(Gpa gpa, std::span<std::byte> out);
   [[nodiscard]] bool write_shared(Gpa gpa, std::span<const std::byte> in);
 
-  // LAUNCH_UPDATE_DATA and DBG_*: work on host-virtual addresses of the VMM. nullptr if no slot maps `host`;
-  // then the address's own tweak is used, so that UPDATE_DATA may precede the slot. Both in 16-byte multiples.
+  // LAUNCH_UPDATE_DATA, LAUNCH_SECRET and DBG_*: work on host-virtual addresses of the VMM, which need not lie in a
+  // slot (LAUNCH_UPDATE_DATA may precede it). Addresses and sizes are multiples of 16; the memory must be readable and
+  // writable. encrypt_host: in place, what lies there in clear becomes ciphertext.
   void encrypt_host(std::byte* host, std::size_t size);
+  // The private view of `out.size()` bytes at `host`.
   void decrypt_host(const std::byte* host, std::span<std::byte> out);
+  // Writes plaintext to the private view, without a moment of it in the raw one.
+  void store_private(std::byte* host, std::span<const std::byte> plain);
 
   void add_observer(PageObserver* observer);
   void remove_observer(PageObserver* observer);
