@@ -1,0 +1,18 @@
+// Bytes as text: the forms in which digests and blobs are reported.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sevisor::sev {
+
+[[nodiscard]] std::string to_hex(std::span<const std::byte> bytes);     // lower case, two digits a byte
+[[nodiscard]] std::string to_base64(std::span<const std::byte> bytes);  // RFC 4648 section 4, padded, no line breaks
+// nullopt unless the text is an even number of hexadecimal digits in either case.
+[[nodiscard]] std::optional<std::vector<std::byte>> from_hex(std::string_view text);
+
+}  // namespace sevisor::sev
