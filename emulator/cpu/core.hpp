@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "emulator/cpu/cpu.hpp"
@@ -271,7 +272,7 @@ struct Core final : PageObserver {
   // Works out long_mode, code64, jump_key and the TLB from the registers. To be called when CR0, CR4, EFER, CS, SS, CPL
   // or RFLAGS.TF/AC changed; the handler then leaves by leave_at().
   void update_mode() noexcept;
-  // Code size 1:0 (0 16-bit, 1 32-bit, 2 64-bit), SS.B 2, segments need checks 3, single step 4.
+  // Code size 1:0 (0 16-bit, 1 32-bit, 2 64-bit), SS.B 2, segments need checks 3, single step (RFLAGS.TF) 4.
   [[nodiscard]] unsigned mode_bits() const noexcept;
   // A new jump_key: nothing in the jump cache or in a link is valid any more. After every TLB flush.
   void forget_jumps() noexcept;
@@ -285,8 +286,11 @@ struct Core final : PageObserver {
   // --- run_loop.cpp
   // -------------------------------------------------------------------------------------------------------
   CpuExit run(const RunControls& run_controls);
-  // First operation at `rip`, decoding it if need be; nullptr with a fault noted when the fetch faults.
-  const Op* lookup();
+  // First operation at `rip`, decoding it if need be; nullptr with a fault noted when the fetch faults. `single`: of a
+  // block of one instruction.
+  const Op* lookup(bool single);
+  // After an instruction that began with RFLAGS.TF set: notes the #DB in fault_info.
+  void note_single_step() noexcept;
 
   // --- paging.cpp
   // ---------------------------------------------------------------------------------------------------------
@@ -295,6 +299,7 @@ struct Core final : PageObserver {
     View view = View::kPrivate;
     bool writable = false;  // a write now needs no more checks and no D update
     bool global = false;
+    std::uint8_t shift = 12;  // log2 of the guest's page size
   };
   // `supervisor`: implicit access. False with #PF, #GP or #SS noted. Sets A and, for writes, D.
   [[nodiscard]] bool translate(std::uint64_t va, Access access, bool supervisor, Translation& out) noexcept;

@@ -14,6 +14,7 @@ struct TlbEntry {
   std::uint64_t write_tag;
   std::uint64_t addend;  // host address = va + addend (modulo 2^64)
   bool global;           // survives a CR3 write
+  std::uint8_t shift;    // 12, 21, 22 or 30: size of the guest's page, of which this is one 4 KiB piece
 };
 
 class Tlb {
@@ -32,10 +33,11 @@ class Tlb {
       if (!e.global) e.read_tag = e.write_tag = kNoPage;
     }
   }
-  // One page; a large page is filled in 4 KiB pieces, so INVLPG of one flushes all (see Core::invalidate_page).
+  // INVLPG: all pieces of the page that holds `va`.
   void flush_page(std::uint64_t va) noexcept {
-    TlbEntry& e = at(va);
-    if (e.read_tag == (va & ~std::uint64_t{0xfff})) e.read_tag = e.write_tag = kNoPage;
+    for (TlbEntry& e : entries_) {
+      if (e.read_tag != kNoPage && ((e.read_tag ^ va) >> e.shift) == 0) e.read_tag = e.write_tag = kNoPage;
+    }
   }
   // Entries that point into the host page.
   void flush_host_page(const std::byte* host_page) noexcept {

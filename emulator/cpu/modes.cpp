@@ -1,0 +1,82 @@
+// What follows from the control registers: execution mode, privilege's TLB, and which cached jumps still hold.
+#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/core.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+constexpr std::size_t kSupervisorTlb = 0;
+constexpr std::size_t kUserTlb = 1;
+constexpr std::size_t kSupervisorAcTlb = 2;
+
+// A segment whose whole 4 GiB may be read and written needs no check at its accesses.
+bool flat(const Segment& s) {
+  constexpr std::uint16_t kWritable = 0x2;
+  constexpr std::uint16_t kExpandDownOrCode = 0xc;
+  return s.limit == 0xffffffff && (s.attributes & kSegPresent) != 0 && (s.attributes & kWritable) != 0 &&
+         (s.attributes & kExpandDownOrCode) == 0;
+}
+
+}  // namespace
+
+void Core::select_tlb() noexcept {
+  if (cpl == 3) {
+    tlb = &tlbs[kUserTlb];
+  } else if ((cr4 & kCr4Smap) != 0 && (system_flags & kFlagAc) != 0) {
+    tlb = &tlbs[kSupervisorAcTlb];
+  } else {
+    tlb = &tlbs[kSupervisorTlb];
+  }
+}
+
+unsigned Core::mode_bits() const noexcept {
+  const unsigned single_step = (system_flags & kFlagTf) != 0 ? 16 : 0;
+  if (code64) return 2 | single_step;
+  const unsigned code = (seg[kCs].attributes & kSegDefault) != 0 ? 1 : 0;
+  const unsigned stack = (seg[kSs].attributes & kSegDefault) != 0 ? 4 : 0;
+  const bool all_flat = flat(seg[kEs]) && flat(seg[kSs]) && flat(seg[kDs]) && flat(seg[kFs]) && flat(seg[kGs]);
+  return code | stack | (all_flat ? 0U : 8U) | single_step;
+}
+
+void Core::update_mode() noexcept {
+  long_mode = (efer & kEferLma) != 0;
+  code64 = long_mode && (seg[kCs].attributes & kSegLong) != 0;
+  jump_key = generation << 8 | (cpl == 3 ? 0x80U : 0U) | mode_bits();
+  select_tlb();
+}
+
+void Core::forget_jumps() noexcept {
+  generation = code.next_key();
+  update_mode();
+}
+
+void Core::flush_tlb(bool keep_global) noexcept {
+  for (Tlb& t : tlbs) {
+    if (keep_global) {
+      t.flush_non_global();
+    } else {
+      t.flush_all();
+    }
+  }
+  forget_jumps();
+}
+
+void Core::invalidate_page(std::uint64_t va) noexcept {
+  for (Tlb& t : tlbs) t.flush_page(va);
+  forget_jumps();
+}
+
+void Core::page_closed(const std::byte* host_page) {
+  for (Tlb& t : tlbs) t.flush_host_page(host_page);
+  code.invalidate_page(host_page);
+  // The fetch TLB holds host pages too; its entries carry the key.
+  forget_jumps();
+}
+
+void Core::all_pages_closed() {
+  code.invalidate_all();
+  flush_tlb(false);
+}
+
+}  // namespace sevisor::emulator
