@@ -44,6 +44,7 @@ struct Fault {
   bool has_error = false;
   bool trap = false;      // #DB after an instruction, INT3, INTO, INTn: the pushed RIP is `rip`, not the instruction's
   bool software = false;  // INTn, INT3, INTO, INT1: gate DPL is checked, EXT is 0
+  bool npf = false;  // no exception but an automatic nested page fault exit: write to a read-only slot, at GPA `cr2`
   std::uint32_t error = 0;
   std::uint64_t cr2 = 0;  // for #PF
 };
@@ -61,7 +62,7 @@ struct Core final : PageObserver {
   StatusFlags flags;
   Tlb* tlb = nullptr;              // of the present privilege: &tlbs[...], see select_tlb()
   std::int64_t budget = 0;         // instructions left in this run; charged a block at a time
-  std::uint64_t jump_key = 0;      // jump cache entries and links with another key are stale
+  std::uint64_t jump_key = 0;      // jump cache entries and links with another key are stale: see update_mode()
   std::uint64_t rip = 0;           // up to date between blocks; within one see rip_of()
   std::uint64_t system_flags = 0;  // RFLAGS without the status flags and without bit 1
   std::uint8_t cpl = 0;
@@ -89,8 +90,9 @@ struct Core final : PageObserver {
   ModelRegisters msr;
   VectorState vec;
   std::uint64_t sev_features = 0;
-  std::uint64_t ghcb = 0;      // MSR 0xC0010130
-  std::uint64_t random_state;  // RDRAND, RDSEED
+  std::uint64_t ghcb = 0;        // MSR 0xC0010130
+  std::uint64_t generation = 0;  // of the TLB's content: changes at every flush, never equal to another core's
+  std::uint64_t random_state;    // RDRAND, RDSEED
 
   const CpuConfig config;
   GuestMemory& memory;
@@ -201,6 +203,10 @@ struct Core final : PageObserver {
   // Implicit supervisor accesses (descriptor tables, TSS, exception frames), whatever the CPL.
   [[nodiscard]] bool read_system(std::uint64_t va, void* out, std::size_t size) noexcept;
   [[nodiscard]] bool write_system(std::uint64_t va, const void* in, std::size_t size) noexcept;
+  [[nodiscard]] std::byte* resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept;
+  [[nodiscard]] bool read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept;
+  [[nodiscard]] bool write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept;
+  [[nodiscard]] bool probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noexcept;
 
   // --- leaving a block
   // ------------------------------------------------------------------------------------------------ Notes a fault.
@@ -269,8 +275,9 @@ struct Core final : PageObserver {
   // ------------------------------------------------------------------------------------------------------------ Picks
   // the TLB for CPL, CR4.SMAP and RFLAGS.AC. To be called when one of them changes.
   void select_tlb() noexcept;
-  // Works out long_mode, code64, jump_key and the TLB from the registers. To be called when CR0, CR4, EFER, CS, SS, CPL
-  // or RFLAGS.TF/AC changed; the handler then leaves by leave_at().
+  // Works out long_mode, code64, jump_key and the TLB from the registers. To be called when CR0, CR4, EFER, a segment
+  // register, CPL or RFLAGS.TF/AC changed; the handler then leaves by leave_at(). jump_key is made of the generation,
+  // the mode and the privilege, so that what is linked on one side of a system call is still linked after the next.
   void update_mode() noexcept;
   // Code size 1:0 (0 16-bit, 1 32-bit, 2 64-bit), SS.B 2, segments need checks 3, single step (RFLAGS.TF) 4.
   [[nodiscard]] unsigned mode_bits() const noexcept;
@@ -282,6 +289,20 @@ struct Core final : PageObserver {
   // PageObserver
   void page_closed(const std::byte* host_page) override;
   void all_pages_closed() override;
+
+  // Page of the code at `va`, through the fetch TLB. nullptr with a fault noted.
+  const std::byte* fetch_page(std::uint64_t va, std::uint8_t*& page_flags);
+  struct FetchEntry {
+    std::uint64_t page;
+    std::uint64_t key;
+    const std::byte* host;
+    std::uint8_t* page_flags;
+  };
+  static constexpr std::size_t kFetchEntries = 256;
+  std::array<FetchEntry, kFetchEntries> fetches{};
+  // Instructions that straddle a page: kept with the bytes they were decoded from, since either page may change.
+  struct Straddler;
+  std::vector<Straddler> straddlers;
 
   // --- run_loop.cpp
   // -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ struct Insn {
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
   unsigned mode;  // Core::mode_bits()
   std::span<const std::byte> bytes;
-  bool ends_block = false;  // a selector sets it: the operation never goes on to op + 1
+  // Set by selectors. ends_block: the operation never goes on to op + 1. last: it may, but the block ends there with an
+  // op_continue (conditional branches: the fall-through has a link of its own).
+  bool ends_block = false;
+  bool last = false;
 
   [[nodiscard]] bool code64() const { return (mode & 3) == 2; }
   [[nodiscard]] unsigned operand_bits() const { return info.operand_width; }
@@ -56,7 +59,13 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op);
 // Decodes from `bytes` (the rest of the page, or a page-crossing instruction alone) until a branch, kMaxInstructions,
 // or the end. Empty `ops` never happens: an instruction that does not fit into `bytes` alone gives nullptr if it is the
 // first (the caller joins the next page's bytes), and otherwise ends the block before it.
-[[nodiscard]] std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode);
+// `max_instructions` 1..kMaxInstructions. The block's page, offset and page_flags are left for the caller to fill.
+[[nodiscard]] std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode,
+                                                  unsigned max_instructions);
+
+// segment_check.cpp: in modes whose segments are not flat, an operation of its own in front of each memory operand's
+// checks limit and type. Fills `check` and returns true if this instruction needs one.
+[[nodiscard]] bool add_segment_check(const Insn& insn, const Op& op, Op& check);
 
 // Handlers that the decoder itself places.
 const Op* op_enter(Core& core, const Op* op);     // charges the block; imm: number of instructions

@@ -33,10 +33,10 @@ void Core::select_tlb() noexcept {
 unsigned Core::mode_bits() const noexcept {
   const unsigned single_step = (system_flags & kFlagTf) != 0 ? 16 : 0;
   if (code64) return 2 | single_step;
-  const unsigned code = (seg[kCs].attributes & kSegDefault) != 0 ? 1 : 0;
+  const unsigned code_size = (seg[kCs].attributes & kSegDefault) != 0 ? 1 : 0;
   const unsigned stack = (seg[kSs].attributes & kSegDefault) != 0 ? 4 : 0;
   const bool all_flat = flat(seg[kEs]) && flat(seg[kSs]) && flat(seg[kDs]) && flat(seg[kFs]) && flat(seg[kGs]);
-  return code | stack | (all_flat ? 0U : 8U) | single_step;
+  return code_size | stack | (all_flat ? 0U : 8U) | single_step;
 }
 
 void Core::update_mode() noexcept {

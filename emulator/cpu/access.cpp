@@ -1,0 +1,133 @@
+// Memory accesses that the software TLB does not answer.
+#include <algorithm>
+#include <cstring>
+
+#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/core.hpp"
+#include "ghcb/exit_code.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+constexpr std::uint64_t kPageMask = 0xfff;
+
+// Bytes of an access that lie in the page of `va`.
+std::size_t in_page(std::uint64_t va, std::size_t size) {
+  return std::min<std::size_t>(size, kPageSize - (va & kPageMask));
+}
+
+// Linear addresses are 32 bits wide outside long mode.
+std::uint64_t wrap(const Core& core, std::uint64_t va) { return core.long_mode ? va : va & 0xffffffff; }
+
+}  // namespace
+
+// The host address of `va`, after all checks; nullptr with the fault noted. A write that finds code drops it.
+// `size` bytes lie within the page.
+std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept {
+  Translation t;
+  if (!translate(va, access, supervisor, t)) return nullptr;
+  const OpenPage page = memory.open(t.gpa.page(), t.view);
+  if (page.host == nullptr) {
+    // KVM maps what no slot backs with a reserved bit: the nested page fault is a non-automatic exit (APM 15.35.4).
+    raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+    return nullptr;
+  }
+  if (access == Access::kWrite && page.read_only) {
+    fault_info = Fault{.npf = true, .cr2 = t.gpa.value};
+    return nullptr;
+  }
+  const std::uint64_t offset = va & kPageMask;
+  bool writable = t.writable && !page.read_only;
+  if ((*page.flags & kPageHasCode) != 0 && t.view == View::kPrivate) {
+    if (access == Access::kWrite) code.invalidate(page.host, static_cast<unsigned>(offset), size);
+    writable = writable && (*page.flags & kPageHasCode) == 0;
+  }
+  if (!supervisor) {  // implicit accesses have other rights than the TLB's privilege
+    const std::uint64_t tag = va & ~kPageMask;
+    tlb->at(va) = TlbEntry{.read_tag = tag,
+                           .write_tag = writable ? tag : Tlb::kNoPage,
+                           .addend = reinterpret_cast<std::uintptr_t>(page.host) - tag,
+                           .global = t.global,
+                           .shift = t.shift};
+  }
+  return page.host + offset;
+}
+
+bool Core::read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept {
+  while (size != 0) {
+    va = wrap(*this, va);
+    const std::size_t piece = in_page(va, size);
+    const std::byte* from = resolve(va, piece, Access::kRead, supervisor);
+    if (from == nullptr) return false;
+    std::memcpy(out, from, piece);
+    out += piece;
+    va += piece;
+    size -= piece;
+  }
+  return true;
+}
+
+bool Core::probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noexcept {
+  while (size != 0) {
+    va = wrap(*this, va);
+    const std::size_t piece = in_page(va, size);
+    if (resolve(va, piece, Access::kWrite, supervisor) == nullptr) return false;
+    va += piece;
+    size -= piece;
+  }
+  return true;
+}
+
+bool Core::write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept {
+  // Nothing may be written if the second page faults.
+  if (in_page(wrap(*this, va), size) != size && !probe_pieces(va, size, supervisor)) return false;
+  while (size != 0) {
+    va = wrap(*this, va);
+    const std::size_t piece = in_page(va, size);
+    std::byte* to = resolve(va, piece, Access::kWrite, supervisor);
+    if (to == nullptr) return false;
+    std::memcpy(to, in, piece);
+    in += piece;
+    va += piece;
+    size -= piece;
+  }
+  return true;
+}
+
+bool Core::read_slow(std::uint64_t va, void* out, std::size_t size) noexcept {
+  return read_pieces(va, static_cast<std::byte*>(out), size, false);
+}
+bool Core::write_slow(std::uint64_t va, const void* in, std::size_t size) noexcept {
+  return write_pieces(va, static_cast<const std::byte*>(in), size, false);
+}
+bool Core::probe_write(std::uint64_t va, std::size_t size) noexcept { return probe_pieces(va, size, false); }
+bool Core::read_system(std::uint64_t va, void* out, std::size_t size) noexcept {
+  return read_pieces(va, static_cast<std::byte*>(out), size, true);
+}
+bool Core::write_system(std::uint64_t va, const void* in, std::size_t size) noexcept {
+  return write_pieces(va, static_cast<const std::byte*>(in), size, true);
+}
+
+const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
+  va = wrap(*this, va);
+  const std::uint64_t page_va = va & ~kPageMask;
+  FetchEntry& e = fetches[(va >> 12) & (kFetchEntries - 1)];
+  if (e.page == page_va && e.key == jump_key) {
+    page_flags = e.page_flags;
+    return e.host;
+  }
+  Translation t;
+  if (!translate(va, Access::kFetch, false, t)) return nullptr;
+  // Fetches use the guest's key whatever the C-bit says (APM 15.34.5).
+  const OpenPage page = memory.open(t.gpa.page(), View::kPrivate);
+  if (page.host == nullptr) {
+    raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+    return nullptr;
+  }
+  e = FetchEntry{.page = page_va, .key = jump_key, .host = page.host, .page_flags = page.flags};
+  page_flags = page.flags;
+  return page.host;
+}
+
+}  // namespace sevisor::emulator

@@ -1,0 +1,202 @@
+#include "emulator/cpu/decoder.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <fmt/format.h>
+
+#include "emulator/cpu/core.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+// A link key that no jump_key ever has: generations start at 1 and never reach 2^56.
+constexpr std::uint64_t kNoLink = ~std::uint64_t{0};
+constexpr std::size_t kMaxInstructionBytes = 15;
+
+const SelectorTable& selectors() {
+  static const SelectorTable table = [] {
+    SelectorTable t{};
+    add_integer(t);
+    add_shifts(t);
+    add_bits(t);
+    add_multiply(t);
+    add_strings(t);
+    add_system(t);
+    add_vector(t);
+    return t;
+  }();
+  return table;
+}
+
+ZydisDecoder make_decoder(ZydisMachineMode machine, ZydisStackWidth stack) {
+  ZydisDecoder decoder;
+  ZydisDecoderInit(&decoder, machine, stack);
+  ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+  ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+  ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, ZYAN_TRUE);
+  return decoder;
+}
+
+// By mode bits 2:0: code size and SS.B.
+const ZydisDecoder& decoder_for(unsigned mode) {
+  static const std::array<ZydisDecoder, 5> decoders = {
+      make_decoder(ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16),
+      make_decoder(ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_32),
+      make_decoder(ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_16),
+      make_decoder(ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32),
+      make_decoder(ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64),
+  };
+  if ((mode & 3) == 2) return decoders[4];
+  return decoders[(mode & 1) * 2 + ((mode & 4) != 0 ? 1 : 0)];
+}
+
+Op blank(std::size_t offset, std::size_t number, std::size_t slot) {
+  Op op{};
+  op.fn = op_unimplemented;
+  op.link_key = kNoLink;
+  op.address_mask = ~std::uint64_t{0};
+  op.base = op.index = op.segment = kRegZero;
+  op.rip_offset = static_cast<std::uint16_t>(offset);
+  op.number = static_cast<std::uint8_t>(number);
+  op.slot = static_cast<std::uint8_t>(slot);
+  return op;
+}
+
+// The bytes go into the operation itself, for the error message.
+void keep_bytes(std::span<const std::byte> bytes, Op& op) {
+  std::array<std::byte, 16> copy{};
+  std::copy(bytes.begin(), bytes.end(), copy.begin());
+  op.imm = load<std::uint64_t>(copy.data());
+  op.disp = load<std::int64_t>(copy.data() + 8);
+}
+
+}  // namespace
+
+std::uint8_t register_offset(ZydisRegister reg) {
+  if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) {
+    return static_cast<std::uint8_t>((reg - ZYDIS_REGISTER_AH) * 8 + 1);
+  }
+  return static_cast<std::uint8_t>(
+      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)) * 8);
+}
+
+std::uint8_t segment_number(ZydisRegister reg) {
+  return static_cast<std::uint8_t>(ZydisRegisterGetId(reg));  // Zydis counts ES CS SS DS FS GS too
+}
+
+void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op) {
+  const ZydisDecodedOperandMem& mem = operand.mem;
+  const auto slot_of = [](ZydisRegister reg) {
+    return reg == ZYDIS_REGISTER_NONE ? kRegZero : static_cast<std::uint8_t>(register_offset(reg) / 8);
+  };
+  op.disp = mem.disp.has_displacement ? mem.disp.value : 0;
+  if (mem.base == ZYDIS_REGISTER_RIP || mem.base == ZYDIS_REGISTER_EIP) {
+    op.base = kRegBlock;
+    op.disp += op.rip_offset + op.length;
+  } else {
+    op.base = slot_of(mem.base);
+  }
+  op.index = slot_of(mem.index);
+  op.scale = static_cast<std::uint8_t>(mem.scale <= 1 ? 0 : std::countr_zero(static_cast<unsigned>(mem.scale)));
+  op.address_mask = insn.info.address_width == 64   ? ~std::uint64_t{0}
+                    : insn.info.address_width == 32 ? 0xffffffff
+                                                    : 0xffff;
+  op.segment_register = segment_number(mem.segment);
+  const bool has_base = !insn.code64() || op.segment_register >= kFs;
+  op.segment = has_base ? static_cast<std::uint8_t>(kRegSegmentBase + op.segment_register) : kRegZero;
+}
+
+std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode, unsigned max_instructions) {
+  const ZydisDecoder& decoder = decoder_for(mode);
+  auto block = std::make_unique<Block>();
+  auto& ops = block->ops;
+  ops.push_back(blank(0, 0, 0));
+  ops.front().fn = op_enter;
+  std::size_t at = 0;
+  std::size_t count = 0;
+  bool open = true;
+  bool ends = false;
+  Insn insn{};
+  insn.mode = mode;
+  while (open && count < max_instructions) {
+    if (at == bytes.size()) break;
+    const ZyanStatus status =
+        ZydisDecoderDecodeFull(&decoder, bytes.data() + at, bytes.size() - at, &insn.info, insn.operands.data());
+    if (status == ZYDIS_STATUS_NO_MORE_DATA) {
+      if (count == 0) return nullptr;
+      break;
+    }
+    Op op = blank(at, count, ops.size());
+    if (!ZYAN_SUCCESS(status)) {
+      op.fn = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? op_fetch_limit : op_undefined;
+      ops.push_back(op);
+      at = std::min(at + kMaxInstructionBytes, bytes.size());  // all that the decision may rest on
+      ++count;
+      ends = true;
+      break;
+    }
+    op.length = insn.info.length;
+    insn.bytes = bytes.subspan(at, insn.info.length);
+    insn.ends_block = insn.last = false;
+    const Selector select = selectors()[insn.info.mnemonic];
+    if (select == nullptr || !select(insn, op)) {
+      op = blank(at, count, ops.size());
+      op.length = insn.info.length;
+      op.fn = op_unimplemented;
+      keep_bytes(insn.bytes, op);
+      insn.ends_block = true;
+    }
+    Op check;
+    if ((mode & 8) != 0 && op.fn != op_unimplemented && add_segment_check(insn, op, check)) {
+      ops.push_back(check);
+      op.slot = static_cast<std::uint8_t>(ops.size());
+    }
+    ops.push_back(op);
+    at += insn.info.length;
+    ++count;
+    open = !insn.ends_block && !insn.last;
+    ends = insn.ends_block;
+  }
+  if (!ends) {
+    Op last = blank(at, count, ops.size());
+    last.fn = op_continue;
+    ops.push_back(last);
+  }
+  ops.front().imm = count;
+  block->size = static_cast<std::uint16_t>(at);
+  block->mode = mode;
+  ops.shrink_to_fit();
+  return block;
+}
+
+const Op* op_enter(Core& core, const Op* op) {
+  if (core.budget <= 0) [[unlikely]]
+    return core.leave(Leave::kRestart);
+  core.budget -= static_cast<std::int64_t>(op->imm);
+  core.gpr[kRegBlock] = core.rip;
+  return op + 1;
+}
+
+const Op* op_continue(Core& core, const Op* op) { return core.jump_linked(op, core.rip_after(op)); }
+
+const Op* op_poisoned(Core& core, const Op* op) {
+  if (op->slot != 0) core.rip = core.rip_of(op);
+  return core.leave(Leave::kRestart);
+}
+
+const Op* op_unimplemented(Core& core, const Op* op) {
+  std::string text;
+  std::array<std::byte, 16> bytes;
+  store(bytes.data(), op->imm);
+  store(bytes.data() + 8, op->disp);
+  for (unsigned i = 0; i < op->length; ++i) text += fmt::format("{:02x} ", static_cast<unsigned>(bytes[i]));
+  core.rip = core.rip_of(op);
+  core.exit.unimplemented = fmt::format("instruction not implemented: {}at RIP {:#x}", text, core.rip);
+  return core.leave(Leave::kExitFault);
+}
+
+const Op* op_undefined(Core& core, const Op* /*op*/) { return core.fault(kVectorUd); }
+const Op* op_fetch_limit(Core& core, const Op* /*op*/) { return core.fault(kVectorGp, 0); }
+
+}  // namespace sevisor::emulator
