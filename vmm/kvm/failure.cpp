@@ -1,0 +1,67 @@
+#include "vmm/kvm/failure.hpp"
+
+#include <cerrno>
+#include <fmt/format.h>
+
+#include "sev/firmware_status.hpp"
+
+namespace sevisor::kvm {
+
+namespace {
+
+using sev::FirmwareStatus;
+
+std::string advice_for(int error_number, std::uint32_t firmware_status) {
+  switch (static_cast<FirmwareStatus>(firmware_status)) {
+    case FirmwareStatus::kPolicyFailure:
+      return "Choose another --policy: this platform does not allow the one asked for.";
+    case FirmwareStatus::kInvalidPlatformState:
+    case FirmwareStatus::kInvalidConfig:
+      return "Check that SEV-ES is enabled in the BIOS and in kvm_amd (parameter sev_es=1).";
+    case FirmwareStatus::kResourceLimit:
+    case FirmwareStatus::kAsidOwned:
+    case FirmwareStatus::kInvalidAsid:
+      return "End other SEV guests, or raise the number of SEV-ES ASIDs in the BIOS.";
+    case FirmwareStatus::kHardwareErrorPlatform:
+    case FirmwareStatus::kHardwareErrorUnsafe:
+      return "Reset the machine: the Secure Processor reports a hardware fault.";
+    default:
+      break;
+  }
+  switch (error_number) {
+    case EACCES:
+    case EPERM:
+      return "Run as a user who may use /dev/kvm and /dev/sev (often the group kvm, and root for /dev/sev).";
+    case ENOENT:
+    case ENXIO:
+    case ENODEV:
+    case ENOTTY:
+      return "Use a host with SEV-ES enabled, or --host emulated.";
+    case ENOMEM:
+      return "Raise the limit on locked memory (ulimit -l), or give the guest less memory.";
+    case EBUSY:
+      return "End other SEV-ES guests, or raise the number of SEV-ES ASIDs in the BIOS.";
+    case ETIMEDOUT:
+      return "Reset the machine: the Secure Processor does not answer.";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+std::string failure_text(int error_number, std::uint32_t firmware_status) {
+  if (firmware_status == 0) return errno_text(error_number);
+  if (firmware_status == static_cast<std::uint32_t>(FirmwareStatus::kNoFirmwareCall)) {
+    return fmt::format("{}; the Secure Processor was not reached (NO_FW_CALL)", errno_text(error_number));
+  }
+  return fmt::format("{}; the Secure Processor says {}", errno_text(error_number),
+                     sev::firmware_status_text(firmware_status));
+}
+
+void throw_failure(std::string tried, int error_number, std::uint32_t firmware_status, std::string advice) {
+  if (advice.empty()) advice = advice_for(error_number, firmware_status);
+  throw Error(ExitCode::kHostCannot, std::move(tried), failure_text(error_number, firmware_status), std::move(advice));
+}
+
+}  // namespace sevisor::kvm

@@ -1,0 +1,132 @@
+// Typed handles over the seam: /dev/kvm, a VM, a vCPU, /dev/sev. They carry the ABI's structs; nothing above them
+// spells an ioctl number. A call that fails throws Error (kHostCannot) that says what was tried, errno and the
+// firmware's status by name, and what the user can do; exceptions from this are marked. Linux
+// Documentation/virt/kvm/api.rst and x86/amd-memory-encryption.rst.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/address.hpp"
+#include "vmm/kvm/abi.hpp"
+#include "vmm/kvm/host_fd.hpp"
+
+namespace sevisor::kvm {
+
+using CpuidTable = std::vector<kvm_cpuid_entry2>;
+using MeasureBlob = std::array<std::byte, kLaunchMeasureSize>;
+
+// /dev/sev: the Secure Processor's management interface. Kept open for the life of the VMs that were launched with it.
+class SevDevice {
+ public:
+  static SevDevice open(Host& host);
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] sev_user_data_status platform_status() const;
+
+ private:
+  explicit SevDevice(HostFd fd) : fd_(std::move(fd)) {}
+  HostFd fd_;
+};
+
+class Vcpu {
+ public:
+  Vcpu(Vcpu&& other) noexcept;
+  Vcpu& operator=(Vcpu&&) = delete;
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+  ~Vcpu();
+
+  [[nodiscard]] unsigned index() const noexcept { return index_; }
+
+  void set_cpuid(const CpuidTable& table) const;
+  [[nodiscard]] kvm_sregs sregs() const;
+  void set_sregs(const kvm_sregs& sregs) const;
+  void set_regs(const kvm_regs& regs) const;
+
+  // KVM_RUN. 0, or the errno with which it failed; never throws.
+  [[nodiscard]] int run() const noexcept;
+
+  // The area shared with the host.
+  [[nodiscard]] kvm_run& state() const noexcept { return *state_; }
+  [[nodiscard]] std::size_t state_size() const noexcept { return state_size_; }  // bytes, with the port data page
+
+  // Makes the present or next run() return EINTR soon, until it is cleared. From any thread.
+  void set_immediate_exit(bool value) const noexcept;
+
+ private:
+  friend class Vm;
+  Vcpu(HostFd fd, unsigned index, void* state, std::size_t state_size) noexcept
+      : fd_(std::move(fd)), index_(index), state_(static_cast<kvm_run*>(state)), state_size_(state_size) {}
+
+  HostFd fd_;
+  unsigned index_;
+  kvm_run* state_;
+  std::size_t state_size_;
+};
+
+class Vm {
+ public:
+  // KVM_MEMORY_ENCRYPT_OP without a command: whether this kernel can encrypt guests at all.
+  [[nodiscard]] bool can_encrypt() const noexcept;
+
+  // KVM_SEV_ES_INIT: before any vCPU. A guest made so speaks GHCB version 1 at most.
+  void sev_es_init() const;
+
+  void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
+  void create_pit() const;      // needs the irqchip
+
+  // RAM of the guest; `memory` page-aligned in address and size, and alive for as long as the VM.
+  void set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory) const;
+  // Pins what will be encrypted.
+  void register_encrypted_region(std::span<std::byte> memory) const;
+
+  void launch_start(const SevDevice& sev, std::uint32_t policy) const;
+  // Encrypts in place and extends the digest. Address and size multiples of 16.
+  void launch_update_data(std::span<std::byte> memory) const;
+  void launch_update_vmsa() const;
+  [[nodiscard]] MeasureBlob launch_measure() const;
+  void launch_finish() const;
+  [[nodiscard]] kvm_sev_guest_status guest_status() const;
+
+  [[nodiscard]] Vcpu create_vcpu(unsigned index) const;
+
+  // Raises or lowers an input of the interrupt controllers. false (and no effect) if the host refuses; never throws, as
+  // it is called while the guest runs.
+  bool set_irq_line(std::uint32_t gsi, bool level) const noexcept;
+
+  // The VM's clock in ns, virtual if the host's time is; nullopt if the host has none.
+  [[nodiscard]] std::optional<std::uint64_t> clock_ns() const noexcept;
+
+ private:
+  friend class Kvm;
+  Vm(HostFd fd, std::size_t vcpu_state_size) noexcept : fd_(std::move(fd)), vcpu_state_size_(vcpu_state_size) {}
+
+  void sev_command(std::uint32_t id, void* data, const std::string& tried, int sev_fd = 0) const;
+
+  HostFd fd_;
+  std::size_t vcpu_state_size_;
+};
+
+class Kvm {
+ public:
+  // Opens /dev/kvm and checks the API version.
+  static Kvm open(Host& host);
+
+  // KVM_CHECK_EXTENSION: 0 if the host does not have it.
+  [[nodiscard]] int capability(int number) const noexcept;
+  [[nodiscard]] unsigned max_vcpus() const noexcept;
+  [[nodiscard]] CpuidTable supported_cpuid() const;
+  [[nodiscard]] Vm create_vm(unsigned long type = kVmTypeDefault) const;
+
+ private:
+  explicit Kvm(HostFd fd) : fd_(std::move(fd)) {}
+  HostFd fd_;
+};
+
+}  // namespace sevisor::kvm
