@@ -1,0 +1,56 @@
+// Which NAE events the hypervisor knows and which fields each must bring.
+// GHCB specification (AMD 56421) table 7; what is checked, in which order and with which answer is Linux's
+// arch/x86/kvm/svm/sev.c sev_es_validate_vmgexit().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "ghcb/event.hpp"
+#include "ghcb/page.hpp"
+
+namespace sevisor::ghcb {
+
+// What the service does with a request that has passed the checks.
+enum class Action {
+  kNothing,  // succeeds without an effect
+  kCpuid,
+  kPort,
+  kMsr,
+  kVmmcall,
+  kRaiseGp,     // the guest is to raise #GP
+  kRaiseUd,     // the guest is to raise #UD
+  kUnexpected,  // accepted by the checks, but KVM has no handler: the run fails
+  kMmioRead,
+  kMmioWrite,
+  kNmiComplete,
+  kApResetHold,
+  kApJumpTable,
+  kFeatures,
+  kTerminate,
+  kUnsupported,  // the guest met a #VC that it cannot handle: the run fails
+};
+
+// A request as the snapshot of the page has it: fields not marked valid are 0.
+struct Request {
+  ExitCode exit_code = 0;
+  std::uint64_t exit_info_1 = 0;
+  std::uint64_t exit_info_2 = 0;
+  std::uint64_t rax = 0, rbx = 0, rcx = 0, rdx = 0, rsi = 0;
+  std::uint64_t scratch = 0;
+  std::uint64_t xcr0 = 0;
+  std::uint8_t cpl = 0;
+  std::uint32_t usage = 0;
+  std::uint16_t version = 0;
+  ValidBitmap valid{};
+};
+
+[[nodiscard]] Request read_request(const Page& snapshot) noexcept;
+
+struct Verdict {
+  std::optional<InputError> error;   // why the request is refused
+  Action action = Action::kNothing;  // what to do when it is not
+};
+[[nodiscard]] Verdict validate(const Request& request) noexcept;
+
+}  // namespace sevisor::ghcb
