@@ -5,6 +5,7 @@
 
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/host_stubs.hpp"
 
 namespace sevisor::emulator {
 
@@ -21,7 +22,7 @@ std::uint64_t key(const std::byte* page, unsigned offset, unsigned mode) {
 
 }  // namespace
 
-CodeCache::CodeCache() = default;
+CodeCache::CodeCache() : stubs_(std::make_unique<HostStubs>()) {}
 CodeCache::~CodeCache() = default;
 
 const Op* CodeCache::find(const std::byte* page, unsigned offset, unsigned mode) const {

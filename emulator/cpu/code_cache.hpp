@@ -13,6 +13,7 @@
 namespace sevisor::emulator {
 
 struct Core;
+class HostStubs;
 
 struct Block {
   const std::byte* page = nullptr;  // private host page
@@ -51,6 +52,7 @@ class CodeCache {
   // Called between blocks: gives back the memory of invalidated blocks, and everything when the cache has grown too
   // large.
   void collect();
+  [[nodiscard]] HostStubs& stubs() noexcept { return *stubs_; }
   // A number that no jump_key of any core of this VM has had.
   [[nodiscard]] std::uint64_t next_key() noexcept { return ++last_key_; }
 
@@ -64,6 +66,7 @@ class CodeCache {
   std::unordered_map<const std::byte*, Page> pages_;
   std::vector<std::unique_ptr<Block>> poisoned_;
   std::vector<Core*> cores_;
+  std::unique_ptr<HostStubs> stubs_;
   std::uint64_t last_key_ = 0;
   std::size_t operations_ = 0;
 };

@@ -107,7 +107,8 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op) {
   op.segment = has_base ? static_cast<std::uint8_t>(kRegSegmentBase + op.segment_register) : kRegZero;
 }
 
-std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode, unsigned max_instructions) {
+std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode, unsigned max_instructions,
+                                    HostStubs& stubs) {
   const ZydisDecoder& decoder = decoder_for(mode);
   auto block = std::make_unique<Block>();
   auto& ops = block->ops;
@@ -119,6 +120,7 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
   bool ends = false;
   Insn insn{};
   insn.mode = mode;
+  insn.stubs = &stubs;
   while (open && count < max_instructions) {
     if (at == bytes.size()) break;
     const ZyanStatus status =

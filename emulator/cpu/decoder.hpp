@@ -13,12 +13,15 @@
 
 namespace sevisor::emulator {
 
+class HostStubs;  // emulator/cpu/host_stubs.hpp
+
 // One decoded instruction as the selectors see it.
 struct Insn {
   ZydisDecodedInstruction info;
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
   unsigned mode;  // Core::mode_bits()
   std::span<const std::byte> bytes;
+  HostStubs* stubs;  // where vector instructions put the host code that runs them
   // Set by selectors. ends_block: the operation never goes on to op + 1. last: it may, but the block ends there with an
   // op_continue (conditional branches: the fall-through has a link of its own).
   bool ends_block = false;
@@ -61,7 +64,7 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op);
 // first (the caller joins the next page's bytes), and otherwise ends the block before it.
 // `max_instructions` 1..kMaxInstructions. The block's page, offset and page_flags are left for the caller to fill.
 [[nodiscard]] std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode,
-                                                  unsigned max_instructions);
+                                                  unsigned max_instructions, HostStubs& stubs);
 
 // segment_check.cpp: in modes whose segments are not flat, an operation of its own in front of each memory operand's
 // checks limit and type. Fills `check` and returns true if this instruction needs one.

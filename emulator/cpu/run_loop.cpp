@@ -1,6 +1,7 @@
 // The dispatcher: between blocks it looks at events, the budget and why the last block was left.
 #include <algorithm>
 
+#include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
 #include "emulator/cpu/straddler.hpp"
@@ -30,7 +31,7 @@ const Op* straddling(Core& core, std::uint64_t va, const std::byte* page, unsign
   if (core.straddlers.empty()) core.straddlers.resize(kStraddlers);
   Core::Straddler& s = core.straddlers[(va >> 12) & (kStraddlers - 1)];
   if (s.block == nullptr || s.rip != core.rip || s.mode != mode || s.bytes != bytes) {
-    s.block = decode_block(std::span(bytes).first(kMaxInstructionBytes), mode, 1);
+    s.block = decode_block(std::span(bytes).first(kMaxInstructionBytes), mode, 1, core.code.stubs());
     s.rip = core.rip;
     s.mode = mode;
     s.bytes = bytes;
@@ -58,7 +59,7 @@ const Op* Core::lookup(bool single) {
   const Op* first = code.find(page, offset, mode);
   if (first == nullptr) {
     const unsigned limit = (mode & kSingleStepMode) != 0 ? 1 : CodeCache::kMaxInstructions;
-    auto block = decode_block(std::span(page + offset, kPageSize - offset), mode, limit);
+    auto block = decode_block(std::span(page + offset, kPageSize - offset), mode, limit, code.stubs());
     if (block == nullptr) return straddling(*this, va, page, mode);
     block->page = page;
     block->offset = static_cast<std::uint16_t>(offset);
