@@ -1,0 +1,19 @@
+#!/bin/bash
+# On a terminal the guest ends in a shell, what is typed reaches it, and `reboot -f` ends the run with 32.
+. "$(dirname "$0")/lib.sh"
+need_guest
+command -v script >/dev/null || skip "no script(1) to make a terminal (package bsdutils)"
+
+start_on_terminal --kernel "$KERNEL" --initrd "$INITRD" --memory 512M --append "console=ttyS0 sevisor.mode=shell"
+wait_for 'guest:.*# ' 120
+type_line 'echo six-times-seven-is-$((6*7))'
+wait_for 'six-times-seven-is-42' 30
+# Job control needs a controlling terminal: Ctrl-C ends the sleep and not the shell.
+type_line 'sleep 100000000 || echo interrupted-with-$?'
+sleep 1
+type_text $'\003'
+type_line 'echo still-$((40+2))'
+wait_for 'still-42' 30
+type_line 'reboot -f'
+wait_for_end 32
+verdict

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Ctrl-a h lists the keys of the console, Ctrl-a x leaves.
+. "$(dirname "$0")/lib.sh"
+need_guest
+command -v script >/dev/null || skip "no script(1) to make a terminal (package bsdutils)"
+
+start_on_terminal --kernel "$KERNEL" --memory 256M --append "console=ttyS0"
+wait_for 'Linux version' 60
+type_text $'\001h'
+wait_for 'Ctrl-a x' 10
+type_text $'\001x'
+wait_for_end 0
+verdict
