@@ -1,0 +1,75 @@
+#include "devices/power.hpp"
+
+#include <algorithm>
+
+namespace sevisor::devices {
+
+namespace {
+// Sleep control register (ACPI 6.4, table 4.21): SLP_TYPx in bits 4:2, SLP_EN in bit 5, which reads as 0.
+constexpr std::uint8_t kSleepTypeMask = 0x1c;
+constexpr unsigned kSleepTypeShift = 2;
+constexpr std::uint8_t kSleepEnable = 0x20;
+
+constexpr std::uint8_t kResetCpu = 0x04;  // RST_CPU of the reset control register
+constexpr std::uint8_t kFastReset = 0x01;
+constexpr std::uint8_t kA20Open = 0x02;
+
+// 8042 commands F0-FF pulse the output lines whose bit is 0; line 0 is the CPU's reset.
+constexpr std::uint8_t kPulseOutputs = 0xf0;
+constexpr std::uint8_t kResetLine = 0x01;
+
+std::uint8_t first_byte(std::span<const std::byte> from) noexcept { return std::to_integer<std::uint8_t>(from[0]); }
+
+void answer(std::span<std::byte> to, std::uint8_t value) noexcept {
+  std::ranges::fill(to, std::byte{0});
+  to[0] = std::byte{value};
+}
+
+void report(const MachineEventSink& sink, MachineEvent event) {
+  if (sink) sink(event);
+}
+}  // namespace
+
+void SleepRegisters::read(std::uint64_t /*offset*/, std::span<std::byte> to) {
+  answer(to, 0);
+}  // never slept, never woke
+
+void SleepRegisters::write(std::uint64_t offset, std::span<const std::byte> from) {
+  if (offset != 0) return;  // WAK_STS: clearing what is clear
+  const std::uint8_t value = first_byte(from);
+  if ((value & kSleepEnable) == 0) return;
+  if ((value & kSleepTypeMask) >> kSleepTypeShift != kSleepTypeS5) return;  // no other state in the DSDT
+  report(sink_, {MachineEvent::Kind::kPowerOff, 0});
+}
+
+void ResetRegister::read(std::uint64_t /*offset*/, std::span<std::byte> to) {
+  answer(to, value_.load(std::memory_order_relaxed));
+}
+
+void ResetRegister::write(std::uint64_t /*offset*/, std::span<const std::byte> from) {
+  const std::uint8_t value = first_byte(from);
+  value_.store(static_cast<std::uint8_t>(value & ~kResetCpu), std::memory_order_relaxed);
+  if ((value & kResetCpu) != 0) report(sink_, {MachineEvent::Kind::kReset, 0});
+}
+
+void SystemControlA::read(std::uint64_t /*offset*/, std::span<std::byte> to) {
+  answer(to, static_cast<std::uint8_t>(value_.load(std::memory_order_relaxed) | kA20Open));
+}
+
+void SystemControlA::write(std::uint64_t /*offset*/, std::span<const std::byte> from) {
+  const std::uint8_t value = first_byte(from);
+  const std::uint8_t before = value_.exchange(value, std::memory_order_relaxed);
+  if ((value & ~before & kFastReset) != 0) report(sink_, {MachineEvent::Kind::kReset, 0});
+}
+
+void I8042Stub::read(std::uint64_t /*offset*/, std::span<std::byte> to) { answer(to, 0); }
+
+void I8042Stub::write(std::uint64_t offset, std::span<const std::byte> from) {
+  if (offset != kCommandOffset) return;
+  const std::uint8_t command = first_byte(from);
+  if ((command & kPulseOutputs) == kPulseOutputs && (command & kResetLine) == 0) {
+    report(sink_, {MachineEvent::Kind::kReset, 0});
+  }
+}
+
+}  // namespace sevisor::devices
