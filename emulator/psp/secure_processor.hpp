@@ -1,0 +1,116 @@
+// The AMD Secure Processor as its SEV firmware behaves: platform and guest state machines, launch, measurement.
+// AMD SEV API (55766). Its keys follow from a seed: it can never be taken for AMD's.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+
+#include "emulator/psp/commands.hpp"
+#include "emulator/psp/crypto.hpp"
+#include "emulator/psp/session.hpp"
+#include "sev/firmware_status.hpp"
+#include "sev/measurement.hpp"
+#include "sev/sha256.hpp"
+
+namespace sevisor::emulator {
+
+// The memory controllers, to whom the Secure Processor gives each guest's key by ASID.
+class MemoryController {
+ public:
+  virtual ~MemoryController() = default;
+  virtual void install_key(std::uint32_t asid, const Key128& key, const Key128& tweak_key) = 0;
+  virtual void remove_key(std::uint32_t asid) = 0;
+  // Address and size are multiples of 16.
+  virtual void encrypt_in_place(std::uint32_t asid, std::span<std::byte> memory) = 0;
+  virtual void decrypt(std::uint32_t asid, std::span<const std::byte> memory, std::span<std::byte> plain) = 0;
+  virtual void store(std::uint32_t asid, std::span<std::byte> memory, std::span<const std::byte> plain) = 0;
+};
+
+struct PlatformLimits {
+  std::uint32_t max_asid = 509;          // CPUID 0x8000001F ECX
+  std::uint32_t min_plain_sev_asid = 8;  // CPUID 0x8000001F EDX: below it SEV-ES guests only
+};
+
+class SecureProcessor {
+ public:
+  static constexpr sev::ApiVersion kApi{.major = 1, .minor = 55, .build = 21};
+
+  SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory);
+
+  // Runs one command on its command buffer (commands.hpp), which must have the command's size; another size is
+  // kInvalidLength, an unknown command kInvalidCommand. State is checked before arguments.
+  sev::FirmwareStatus run(psp::Command command, std::span<std::byte> buffer);
+  template <class Buffer>
+  sev::FirmwareStatus run(psp::Command command, Buffer& buffer) {
+    return run(command, std::as_writable_bytes(std::span(&buffer, 1)));
+  }
+  sev::FirmwareStatus run(psp::Command command) { return run(command, std::span<std::byte>()); }
+
+  // WBINVD on all cores, which DF_FLUSH wants to have seen since the last DEACTIVATE.
+  void caches_written_back() noexcept { wbinvd_needed_ = false; }
+
+  [[nodiscard]] psp::PlatformState state() const noexcept { return state_; }
+  // The platform's ECDH key, that guest owners make sessions with.
+  [[nodiscard]] const P384Point& pdh() const noexcept { return pdh_->public_point(); }
+
+ private:
+  struct Guest {
+    std::uint32_t policy = 0;
+    std::uint32_t asid = 0;  // 0: not activated
+    psp::GuestState state = psp::GuestState::kLaunchUpdate;
+    Key128 key{};
+    Key128 tweak_key{};
+    TransportKeys transport;
+    sev::Sha256 digest;
+    sev::Digest measurement{};
+  };
+  // What a handler gets: the command buffer as it came, which it may change, and the guest that it names.
+  struct Call {
+    std::span<std::byte> buffer;
+    Guest* guest = nullptr;
+    std::uint32_t handle = 0;
+    template <class Buffer>
+    [[nodiscard]] Buffer in() const;
+    template <class Buffer>
+    void out(const Buffer& value) const;
+  };
+  struct Row;
+  static const Row kRows[];
+
+  sev::FirmwareStatus init(Call& call);
+  sev::FirmwareStatus shutdown(Call& call);
+  sev::FirmwareStatus platform_reset(Call& call);
+  sev::FirmwareStatus platform_status(Call& call);
+  sev::FirmwareStatus df_flush(Call& call);
+  sev::FirmwareStatus decommission(Call& call);
+  sev::FirmwareStatus activate(Call& call);
+  sev::FirmwareStatus deactivate(Call& call);
+  sev::FirmwareStatus guest_status(Call& call);
+  sev::FirmwareStatus launch_start(Call& call);
+  sev::FirmwareStatus launch_update_data(Call& call);
+  sev::FirmwareStatus launch_update_vmsa(Call& call);
+  sev::FirmwareStatus launch_measure(Call& call);
+  sev::FirmwareStatus launch_secret(Call& call);
+  sev::FirmwareStatus launch_finish(Call& call);
+  sev::FirmwareStatus dbg_decrypt(Call& call);
+  sev::FirmwareStatus dbg_encrypt(Call& call);
+  sev::FirmwareStatus check_debug(const Call& call, std::uint64_t guest_address, std::uint32_t length) const;
+  void release_asid(Guest& guest);
+
+  SeededRandom random_;
+  PlatformLimits limits_;
+  MemoryController& memory_;
+  std::unique_ptr<P384Key> pdh_;
+  psp::PlatformState state_ = psp::PlatformState::kUninit;
+  bool es_enabled_ = false;
+  bool wbinvd_needed_ = false;
+  std::uint32_t next_handle_ = 1;
+  std::map<std::uint32_t, Guest> guests_;  // by handle
+  std::set<std::uint32_t> owned_asids_;
+  std::set<std::uint32_t> unflushed_asids_;  // deactivated since the last DF_FLUSH
+};
+
+}  // namespace sevisor::emulator
