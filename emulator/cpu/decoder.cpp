@@ -23,7 +23,6 @@ const SelectorTable& selectors() {
     add_multiply(t);
     add_strings(t);
     add_system(t);
-    add_vector(t);
     return t;
   }();
   return table;
@@ -141,7 +140,7 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
     op.length = insn.info.length;
     insn.bytes = bytes.subspan(at, insn.info.length);
     insn.ends_block = insn.last = false;
-    const Selector select = selectors()[insn.info.mnemonic];
+    const Selector select = is_vector(insn.info) ? select_vector : selectors()[insn.info.mnemonic];
     if (select == nullptr || !select(insn, op)) {
       op = blank(at, count, ops.size());
       op.length = insn.info.length;

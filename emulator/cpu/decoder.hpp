@@ -51,7 +51,11 @@ void add_bits(SelectorTable& table);      // exec_bits.cpp: BT*, BSF, BSR, POPCN
 void add_multiply(SelectorTable& table);  // exec_multiply.cpp: MUL, IMUL, DIV, IDIV, MULX, BCD
 void add_strings(SelectorTable& table);   // exec_string.cpp: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS with REP
 void add_system(SelectorTable& table);    // exec_system.cpp and others: privileged, far transfers, I/O, MSR, flags
-void add_vector(SelectorTable& table);    // exec_vector*.cpp, exec_x87.cpp: x87, MMX, SSE, XSAVE
+
+// x87, MMX, SSE and state saving are recognised by instruction set, since Zydis names MOVSD and CMPSD of both kinds
+// alike.
+[[nodiscard]] bool is_vector(const ZydisDecodedInstruction& info);  // vector_select.cpp
+[[nodiscard]] bool select_vector(Insn& insn, Op& op);
 
 // Byte offset in Core::gpr of a general register; AH..BH are their odd offsets.
 [[nodiscard]] std::uint8_t register_offset(ZydisRegister reg);

@@ -100,13 +100,21 @@ struct ModelRegisters {
   std::uint64_t debug_control = 0;
 };
 
-// x87, MMX, SSE, AVX. `x87` is an FXSAVE64 image whose XMM and MXCSR fields are not used.
+// x87, MMX, SSE, AVX. `x87` is an FXSAVE64 image (APM vol. 2, 11.5.5) whose XMM fields are not used and whose MXCSR
+// field keeps the reset value, so that the host can load the image as it is. Its offsets: vector.hpp.
 struct VectorState {
   alignas(64) std::array<std::array<std::byte, 32>, 16> ymm{};  // XMM n is the low half
-  alignas(64) std::array<std::byte, 512> x87{};
+  alignas(64) std::array<std::byte, 512> x87 = [] {
+    std::array<std::byte, 512> image{};
+    image[0] = std::byte{0x40};   // FCW 0x0040 after reset
+    image[24] = std::byte{0x80};  // MXCSR 0x1f80
+    image[25] = std::byte{0x1f};
+    return image;
+  }();
   std::uint32_t mxcsr = 0x1f80;
   std::uint64_t xcr0 = 1;
   std::uint32_t pkru = 0;
+  std::uint32_t host_mxcsr = 0x1f80;  // what compiled code expects: loaded again after each stub
 };
 
 }  // namespace sevisor::emulator

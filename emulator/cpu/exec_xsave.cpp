@@ -1,0 +1,284 @@
+// Saving and restoring vector state: FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS, LDMXCSR,
+// STMXCSR. Layout: APM vol. 2, 11.5; the components are x87 (0), SSE (1) and AVX (2).
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "emulator/cpu/vector.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+constexpr std::size_t kHeader = 512;  // XSAVE header: XSTATE_BV, XCOMP_BV
+constexpr std::size_t kHeaderSize = 64;
+constexpr std::size_t kAvxOffset = 576;  // standard format; in the compacted one the first extended component too
+constexpr std::size_t kAvxSize = 256;
+constexpr std::size_t kAreaSize = kAvxOffset + kAvxSize;
+constexpr std::uint64_t kCompacted = std::uint64_t{1} << 63;
+constexpr std::uint16_t kFcwReset = 0x037f;
+
+using Area = std::array<std::byte, kAreaSize>;
+
+// Op::aux bits.
+constexpr std::uint8_t kWide = 1;  // FXSAVE64, XSAVE64: the only difference are pointers that read as 0 here
+constexpr std::uint8_t kCompactForm = 2;
+constexpr std::uint8_t kSupervisor = 4;  // XSAVES, XRSTORS
+constexpr std::uint8_t kOptimise = 8;    // XSAVEOPT, XSAVEC, XSAVES: components in their initial state are not written
+
+bool xsave_available(Core& core) {
+  if ((core.cr4 & kCr4Osxsave) == 0) return core.raise(kVectorUd);
+  if ((core.cr0 & kCr0Ts) != 0) return core.raise(kVectorNm);
+  return true;
+}
+
+void put_x87(const VectorState& v, std::byte* area) {
+  std::memcpy(area, v.x87.data(), kFxMxcsr);
+  for (unsigned i = 0; i < 8; ++i) std::memcpy(area + kFxSt + 16 * i, v.x87.data() + kFxSt + 16 * i, 10);
+}
+void put_mxcsr(const VectorState& v, std::byte* area) {
+  store(area + kFxMxcsr, v.mxcsr);
+  store(area + kFxMxcsrMask, kMxcsrValid);
+}
+void put_xmm(const VectorState& v, std::byte* area, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memcpy(area + kFxXmm + 16 * i, v.ymm[i].data(), 16);
+}
+void put_avx(const VectorState& v, std::byte* area) {
+  for (unsigned i = 0; i < 16; ++i) std::memcpy(area + 16 * i, v.ymm[i].data() + 16, 16);
+}
+
+void take_x87(VectorState& v, const std::byte* area) {
+  std::memcpy(v.x87.data(), area, kFxFop);
+  for (unsigned i = 0; i < 8; ++i) std::memcpy(v.x87.data() + kFxSt + 16 * i, area + kFxSt + 16 * i, 10);
+  v.x87[kFxFtw + 1] = std::byte{0};
+  forget_x87_pointers(v);
+}
+void init_x87(VectorState& v) {
+  std::memset(v.x87.data(), 0, kFxMxcsr);
+  std::memset(v.x87.data() + kFxSt, 0, 128);
+  store(v.x87.data() + kFxFcw, kFcwReset);
+}
+void take_xmm(VectorState& v, const std::byte* area, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memcpy(v.ymm[i].data(), area + kFxXmm + 16 * i, 16);
+}
+void init_xmm(VectorState& v, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memset(v.ymm[i].data(), 0, 16);
+}
+void take_avx(VectorState& v, const std::byte* area) {
+  for (unsigned i = 0; i < 16; ++i) std::memcpy(v.ymm[i].data() + 16, area + 16 * i, 16);
+}
+void init_avx(VectorState& v) {
+  for (auto& r : v.ymm) std::memset(r.data() + 16, 0, 16);
+}
+
+// XMM8-15 exist in 64-bit mode only.
+unsigned xmm_count(const Core& core) { return core.code64 ? 16 : 8; }
+
+bool all_zero(const std::byte* from, std::size_t size) {
+  return std::all_of(from, from + size, [](std::byte b) { return b == std::byte{0}; });
+}
+
+// Components that are not in their initial state (XINUSE).
+std::uint64_t in_use(const VectorState& v) {
+  VectorState fresh;
+  init_x87(fresh);
+  std::uint64_t used = 0;
+  const bool x87_initial = std::memcmp(fresh.x87.data(), v.x87.data(), kFxMxcsr) == 0 &&
+                           std::memcmp(fresh.x87.data() + kFxSt, v.x87.data() + kFxSt, 128) == 0;
+  if (!x87_initial) used |= kXcr0X87;
+  for (const auto& r : v.ymm) {
+    if (!all_zero(r.data(), 16)) used |= kXcr0Sse;
+    if (!all_zero(r.data() + 16, 16)) used |= kXcr0Avx;
+  }
+  return used;
+}
+
+const Op* op_fxsave(Core& core, const Op* op) {
+  if ((core.cr0 & kCr0Em) != 0) return core.fault(kVectorUd);
+  if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
+  const std::uint64_t va = core.address(op);
+  if ((va & 15) != 0) return core.fault(kVectorGp, 0);
+  std::array<std::byte, kFxSize> area;
+  // The last 96 bytes are the program's own; FFXSR leaves out the XMM registers at CPL 0.
+  if (!core.probe_write(va, kFxSize) || !core.read_slow(va, area.data(), area.size())) return core.fault();
+  std::memset(area.data(), 0, kFxXmm);
+  put_x87(core.vec, area.data());
+  put_mxcsr(core.vec, area.data());
+  const bool fast = (core.efer & kEferFfxsr) != 0 && core.cpl == 0 && core.code64;
+  if (!fast) put_xmm(core.vec, area.data(), xmm_count(core));
+  if (!core.write_slow(va, area.data(), area.size())) return core.fault();
+  return op + 1;
+}
+
+const Op* op_fxrstor(Core& core, const Op* op) {
+  if ((core.cr0 & kCr0Em) != 0) return core.fault(kVectorUd);
+  if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
+  const std::uint64_t va = core.address(op);
+  if ((va & 15) != 0) return core.fault(kVectorGp, 0);
+  std::array<std::byte, kFxSize> area;
+  if (!core.read_slow(va, area.data(), area.size())) return core.fault();
+  const auto mxcsr = load<std::uint32_t>(area.data() + kFxMxcsr);
+  if ((mxcsr & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
+  take_x87(core.vec, area.data());
+  core.vec.mxcsr = mxcsr;
+  const bool fast = (core.efer & kEferFfxsr) != 0 && core.cpl == 0 && core.code64;
+  if (!fast) take_xmm(core.vec, area.data(), xmm_count(core));
+  return op + 1;
+}
+
+std::uint64_t requested(const Core& core, const Op* op) {
+  const std::uint64_t asked = core.gpr[2] << 32 | (core.gpr[0] & 0xffffffff);
+  const std::uint64_t enabled = core.vec.xcr0 | ((op->aux & kSupervisor) != 0 ? core.msr.xss : 0);
+  return asked & enabled;
+}
+
+const Op* op_xsave(Core& core, const Op* op) {
+  if (!xsave_available(core)) return core.fault();
+  if ((op->aux & kSupervisor) != 0 && core.cpl != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t va = core.address(op);
+  if ((va & 63) != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t rfbm = requested(core, op);
+  const bool compact = (op->aux & kCompactForm) != 0;
+  const std::uint64_t used = in_use(core.vec);
+  const bool has_avx = (rfbm & kXcr0Avx) != 0;
+  const std::size_t size = has_avx ? kAreaSize : kHeader + kHeaderSize;
+
+  Area area;
+  if (!core.probe_write(va, size) || !core.read_slow(va, area.data(), size)) return core.fault();
+  const auto old_bv = load<std::uint64_t>(area.data() + kHeader);
+  // The optimising forms leave a component alone that is in its initial state.
+  const std::uint64_t write = (op->aux & kOptimise) != 0 ? rfbm & used : rfbm;
+  if ((write & kXcr0X87) != 0) put_x87(core.vec, area.data());
+  if ((write & kXcr0Sse) != 0) put_xmm(core.vec, area.data(), xmm_count(core));
+  // MXCSR belongs to SSE and AVX alike; the compacting forms take it with SSE only.
+  if ((rfbm & (compact ? kXcr0Sse : kXcr0Sse | kXcr0Avx)) != 0) put_mxcsr(core.vec, area.data());
+  if ((write & kXcr0Avx) != 0) put_avx(core.vec, area.data() + kAvxOffset);
+  if (compact) {
+    store(area.data() + kHeader, rfbm & used);
+    store(area.data() + kHeader + 8, kCompacted | rfbm);
+  } else {
+    store(area.data() + kHeader, (old_bv & ~rfbm) | (rfbm & used));
+  }
+  if (!core.write_slow(va, area.data(), size)) return core.fault();
+  return op + 1;
+}
+
+// The header's rules; false with #GP noted.
+bool header_valid(Core& core, const Area& area, bool supervisor) {
+  const auto bv = load<std::uint64_t>(area.data() + kHeader);
+  const auto comp = load<std::uint64_t>(area.data() + kHeader + 8);
+  const std::uint64_t enabled = core.vec.xcr0 | (supervisor ? core.msr.xss : 0);
+  const bool compact = (comp & kCompacted) != 0;
+  if (supervisor && !compact) return core.raise(kVectorGp, 0);
+  if (compact) {
+    if ((comp & ~kCompacted & ~enabled) != 0 || (bv & ~(comp & ~kCompacted)) != 0) return core.raise(kVectorGp, 0);
+    if (!all_zero(area.data() + kHeader + 16, kHeaderSize - 16)) return core.raise(kVectorGp, 0);
+  } else if ((bv & ~core.vec.xcr0) != 0 || !all_zero(area.data() + kHeader + 8, 16)) {
+    return core.raise(kVectorGp, 0);
+  }
+  return true;
+}
+
+const Op* op_xrstor(Core& core, const Op* op) {
+  if (!xsave_available(core)) return core.fault();
+  const bool supervisor = (op->aux & kSupervisor) != 0;
+  if (supervisor && core.cpl != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t va = core.address(op);
+  if ((va & 63) != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t rfbm = requested(core, op);
+  const bool has_avx = (rfbm & kXcr0Avx) != 0;
+  Area area;
+  if (!core.read_slow(va, area.data(), has_avx ? kAreaSize : kHeader + kHeaderSize)) return core.fault();
+  if (!header_valid(core, area, supervisor)) return core.fault();
+  const auto bv = load<std::uint64_t>(area.data() + kHeader);
+  const bool compact = (load<std::uint64_t>(area.data() + kHeader + 8) & kCompacted) != 0;
+  const bool loads_mxcsr = compact ? (rfbm & bv & kXcr0Sse) != 0 : (rfbm & (kXcr0Sse | kXcr0Avx)) != 0;
+  const auto mxcsr = load<std::uint32_t>(area.data() + kFxMxcsr);
+  if (loads_mxcsr && (mxcsr & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
+
+  VectorState& v = core.vec;
+  if (loads_mxcsr) {
+    v.mxcsr = mxcsr;
+  } else if (compact && (rfbm & kXcr0Sse) != 0) {
+    v.mxcsr = 0x1f80;
+  }
+  if ((rfbm & kXcr0X87) != 0) {
+    if ((bv & kXcr0X87) != 0) {
+      take_x87(v, area.data());
+    } else {
+      init_x87(v);
+    }
+  }
+  if ((rfbm & kXcr0Sse) != 0) {
+    if ((bv & kXcr0Sse) != 0) {
+      take_xmm(v, area.data(), xmm_count(core));
+    } else {
+      init_xmm(v, xmm_count(core));
+    }
+  }
+  if (has_avx) {
+    if ((bv & kXcr0Avx) != 0) {
+      take_avx(v, area.data() + kAvxOffset);
+    } else {
+      init_avx(v);
+    }
+  }
+  return op + 1;
+}
+
+const Op* op_ldmxcsr(Core& core, const Op* op) {
+  if (!sse_available(core)) return core.fault();
+  std::uint32_t value = 0;
+  if (!core.read(core.address(op), value)) return core.fault();
+  if ((value & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
+  core.vec.mxcsr = value;
+  return op + 1;
+}
+
+const Op* op_stmxcsr(Core& core, const Op* op) {
+  if (!sse_available(core)) return core.fault();
+  if (!core.write(core.address(op), core.vec.mxcsr)) return core.fault();
+  return op + 1;
+}
+
+struct StateForm {
+  ZydisMnemonic mnemonic;
+  Handler fn;
+  std::uint8_t aux;
+};
+constexpr StateForm kForms[] = {
+    {ZYDIS_MNEMONIC_FXSAVE, op_fxsave, 0},
+    {ZYDIS_MNEMONIC_FXSAVE64, op_fxsave, kWide},
+    {ZYDIS_MNEMONIC_FXRSTOR, op_fxrstor, 0},
+    {ZYDIS_MNEMONIC_FXRSTOR64, op_fxrstor, kWide},
+    {ZYDIS_MNEMONIC_XSAVE, op_xsave, 0},
+    {ZYDIS_MNEMONIC_XSAVE64, op_xsave, kWide},
+    {ZYDIS_MNEMONIC_XSAVEOPT, op_xsave, kOptimise},
+    {ZYDIS_MNEMONIC_XSAVEOPT64, op_xsave, kWide | kOptimise},
+    {ZYDIS_MNEMONIC_XSAVEC, op_xsave, kOptimise | kCompactForm},
+    {ZYDIS_MNEMONIC_XSAVEC64, op_xsave, kWide | kOptimise | kCompactForm},
+    {ZYDIS_MNEMONIC_XSAVES, op_xsave, kOptimise | kCompactForm | kSupervisor},
+    {ZYDIS_MNEMONIC_XSAVES64, op_xsave, kWide | kOptimise | kCompactForm | kSupervisor},
+    {ZYDIS_MNEMONIC_XRSTOR, op_xrstor, 0},
+    {ZYDIS_MNEMONIC_XRSTOR64, op_xrstor, kWide},
+    {ZYDIS_MNEMONIC_XRSTORS, op_xrstor, kSupervisor},
+    {ZYDIS_MNEMONIC_XRSTORS64, op_xrstor, kWide | kSupervisor},
+    {ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr, 0},
+    {ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr, 0},
+};
+
+}  // namespace
+
+bool select_state(Insn& insn, Op& op) {
+  const auto* form = std::find_if(std::begin(kForms), std::end(kForms),
+                                  [&](const StateForm& f) { return f.mnemonic == insn.info.mnemonic; });
+  if (form == std::end(kForms)) return false;
+  for (unsigned n = 0; n < insn.info.operand_count; ++n) {
+    if (insn.is_mem(n) && insn.op(n).visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT) set_memory(insn, insn.op(n), op);
+  }
+  op.fn = form->fn;
+  op.aux = form->aux;
+  return true;
+}
+
+}  // namespace sevisor::emulator
