@@ -26,8 +26,8 @@ class IoApic {
   void write(std::uint32_t offset, std::uint32_t value) noexcept;
 
   // --- pins, 0..23, active high whatever the entry's polarity says (as in KVM). Returns what the caller has to
-  // deliver, and then to report through delivered(), when the change of level makes an interrupt; none otherwise.
-  // `coalesced`, when not null, is set to whether an edge came while the pin was already high.
+  // deliver, and then to report through delivered(); none when the pin is masked or low, when an edge-triggered pin was
+  // high already, or when a level-triggered one awaits its EOI.
   [[nodiscard]] std::optional<InterruptMessage> set_level(unsigned pin, bool level) noexcept;
   [[nodiscard]] bool level(unsigned pin) const noexcept { return (irr_ >> pin & 1) != 0; }
   [[nodiscard]] bool masked(unsigned pin) const noexcept;

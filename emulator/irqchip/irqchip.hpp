@@ -30,6 +30,8 @@ inline constexpr std::uint32_t kMsrTscDeadline = 0x6e0;
 enum class Chip : std::uint8_t { kPicMaster = 0, kPicSlave = 1, kIoApic = 2 };
 inline constexpr std::size_t kChipStateSize = 512;  // kvm_irqchip.chip
 
+inline constexpr int kIgnored = -1;
+
 // Each can hold a line up; a line is high while any of them does.
 enum class LineSource : std::uint8_t { kUserspace = 0, kPit = 1 };
 
@@ -73,8 +75,8 @@ class Irqchip {
   // --- interrupts of devices
   // KVM_SET_GSI_ROUTING. False: not valid, nothing changed.
   [[nodiscard]] bool set_routes(std::vector<GsiRoute> routes);
-  // KVM_IRQ_LINE. Returns as KVM_IRQ_LINE_STATUS does: how many vCPUs took it, 0 coalesced with one that is still
-  // pending, -1 masked, ignored, or without a route.
+  // KVM_IRQ_LINE. Returns what KVM_IRQ_LINE_STATUS does: how many vCPUs and PICs took it, 0 when it coalesced with one
+  // that is still pending, kIgnored when masked or without a route. A line that goes low: 1 for each pin.
   int set_gsi(std::uint32_t gsi, bool level, LineSource source = LineSource::kUserspace);
   // KVM_SIGNAL_MSI. Returns how many vCPUs took it.
   int signal_msi(std::uint64_t address, std::uint32_t data);
@@ -120,6 +122,8 @@ class Irqchip {
   // LINT0 of every local APIC follows the PIC's output.
   void follow_pic_output();
   void refresh_deadline() noexcept;
+  // After a register of a timer may have been written: what is due at once fires.
+  void timers_changed();
 
   std::uint64_t now_;
   std::uint64_t deadline_ = kNoDeadline;

@@ -64,7 +64,7 @@ class LocalApic {
   [[nodiscard]] std::uint32_t read(std::uint32_t offset, std::uint64_t now) noexcept;
   ApicEffect write(std::uint32_t offset, std::uint32_t value, std::uint64_t now) noexcept;
   // MSRs 0x800 .. 0x8FF. None: #GP.
-  [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t index, std::uint64_t now) noexcept;
+  [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t index, std::uint64_t now) const noexcept;
   [[nodiscard]] std::optional<ApicEffect> write_msr(std::uint32_t index, std::uint64_t value,
                                                     std::uint64_t now) noexcept;
   // IA32_TSC_DEADLINE (MSR 0x6E0), in ticks of `now`.
@@ -137,7 +137,8 @@ class LocalApic {
   static constexpr unsigned kLocalVectors = 6;  // LocalVector, in the order of their registers
 
   void reset_registers() noexcept;
-  void enter_x2apic() noexcept;
+  [[nodiscard]] std::uint32_t id_register() const noexcept;
+  [[nodiscard]] std::uint32_t ldr_register() const noexcept;
   [[nodiscard]] std::uint32_t& lvt(LocalVector entry) noexcept;
   [[nodiscard]] std::uint32_t lvt(LocalVector entry) const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> read_register(std::uint32_t offset, std::uint64_t now) const noexcept;

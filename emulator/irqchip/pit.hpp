@@ -52,14 +52,15 @@ class Pit {
     bool write_high_next = false;
     std::uint8_t written_low = 0;
     std::optional<std::uint16_t> latched_count;
-    bool latched_high_next = false;
     std::optional<std::uint8_t> latched_status;
     bool gate = true;
-    bool null_count = true;       // a count was written, or is expected, that has not reached the counter yet
-    std::uint64_t loaded_at = 0;  // clock at which the count was taken over
-    std::optional<std::uint64_t> stopped_at;  // gate low: the clocks that had been counted
-    bool triggered = false;                   // modes 1 and 5: a gate edge came since the mode was set
+    bool null_count = true;                   // no count since the last control word: does not count
+    bool triggered = false;                   // modes 1 and 5: the gate has risen since
+    std::uint64_t loaded_at = 0;              // clock at which the counter takes over, or took over, its count
+    std::optional<std::uint64_t> stopped_at;  // modes 0, 2, 3, 4, gate low: the clocks that had been counted
 
+    // The gate starts the count, and its level does not stop it.
+    [[nodiscard]] bool needs_trigger() const noexcept { return mode == 1 || mode == 5; }
     [[nodiscard]] std::uint64_t elapsed(std::uint64_t clock) const noexcept;
     [[nodiscard]] std::uint16_t counter(std::uint64_t clock) const noexcept;
     [[nodiscard]] bool output(std::uint64_t clock) const noexcept;
