@@ -1,5 +1,6 @@
 #!/bin/bash
 # On a terminal the guest ends in a shell, what is typed reaches it, and `reboot -f` ends the run with 32.
+# shellcheck disable=SC2016 # the guest expands them
 . "$(dirname "$0")/lib.sh"
 need_guest
 command -v script >/dev/null || skip "no script(1) to make a terminal (package bsdutils)"

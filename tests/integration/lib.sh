@@ -7,6 +7,7 @@ set -u
 SLOW=${SLOW:-1}
 KERNEL=$GUEST_DIR/vmlinuz
 INITRD=$GUEST_DIR/initrd.cpio
+# shellcheck disable=SC2034 # used by the scripts that read this one
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/sevisor-test.XXXXXX")
 trap 'clean_up' EXIT
