@@ -19,11 +19,12 @@ struct Address {
   friend constexpr Address operator+(Address a, std::uint64_t n) noexcept { return Address(a.value + n); }
   friend constexpr Address operator-(Address a, std::uint64_t n) noexcept { return Address(a.value - n); }
   friend constexpr std::uint64_t operator-(Address a, Address b) noexcept { return a.value - b.value; }
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 takes the comparison with 0 in it for a pointer.
   friend constexpr auto operator<=>(Address, Address) noexcept = default;
 };
 
-using Gpa = Address<struct GuestPhysical>;     // guest-physical, without the C-bit
-using Gva = Address<struct GuestVirtual>;      // guest-linear
-using Spa = Address<struct SystemPhysical>;    // system-physical: what the encryption tweak is made from
+using Gpa = Address<struct GuestPhysical>;   // guest-physical, without the C-bit
+using Gva = Address<struct GuestVirtual>;    // guest-linear
+using Spa = Address<struct SystemPhysical>;  // system-physical: what the encryption tweak is made from
 
 }  // namespace sevisor

@@ -1,9 +1,8 @@
 #include "base/error.hpp"
 
 #include <cstring>
-#include <utility>
-
 #include <fmt/format.h>
+#include <utility>
 
 namespace sevisor {
 

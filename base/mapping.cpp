@@ -1,7 +1,6 @@
 #include "base/mapping.hpp"
 
 #include <cerrno>
-
 #include <fmt/format.h>
 #include <sys/mman.h>
 

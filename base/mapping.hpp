@@ -10,8 +10,8 @@ namespace sevisor {
 class Mapping {
  public:
   Mapping() noexcept = default;
-  // Anonymous zero pages, private to this process, not reserved in advance. `size` in bytes, a multiple of the page size,
-  // not 0. `protection` as for mmap(2). Throws Error (kBadUsage) when the system has no room.
+  // Anonymous zero pages, private to this process, not reserved in advance. `size` in bytes, a multiple of the page
+  // size, not 0. `protection` as for mmap(2). Throws Error (kBadUsage) when the system has no room.
   static Mapping anonymous(std::size_t size, int protection);
   // Takes over what mmap(2) returned.
   Mapping(void* address, std::size_t size) noexcept : address_(address), size_(size) {}
