@@ -178,6 +178,7 @@ void RtcCmos::write_register_a(std::uint8_t value) {
   const bool is_held = (cmos_[kA] & kDividerMask) != kDividerRunning;
   if (was_held && !is_held) {
     periodic_base_ns_ = at;
+    base_ns_ = at - kAfterDividerResetNs;  // the phase, should SET hold the registers still
     if (!stopped()) time_from_registers(kAfterDividerResetNs);
   }
 }

@@ -1,0 +1,98 @@
+#include "devices/power.hpp"
+
+#include <catch2/catch.hpp>
+#include <vector>
+
+#include "devices/debug_ports.hpp"
+#include "tests/devices/helpers.hpp"
+
+namespace sevisor::devices::test {
+namespace {
+
+using Kind = MachineEvent::Kind;
+
+struct Events {
+  std::vector<MachineEvent> seen;
+  [[nodiscard]] MachineEventSink sink() {
+    return [this](const MachineEvent& event) { seen.push_back(event); };
+  }
+};
+
+TEST_CASE("the sleep control register powers off for S5 with SLP_EN only") {
+  Events events;
+  SleepRegisters device(events.sink());
+  out8(device, 1, 0x80);      // Linux clears WAK_STS first
+  out8(device, 0, 5U << 2U);  // SLP_TYP without SLP_EN
+  out8(device, 0, 0x20);      // SLP_EN with another type
+  out8(device, 0, (3U << 2U) | 0x20);
+  out8(device, 1, (5U << 2U) | 0x20);  // the status register
+  CHECK(events.seen.empty());
+  CHECK(in(device, 0) == 0);  // SLP_EN is write-only
+  CHECK(in(device, 1) == 0);
+  out8(device, 0, (5U << 2U) | 0x20);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kPowerOff, 0}});
+}
+
+TEST_CASE("the reset register resets on bit 2") {
+  Events events;
+  ResetRegister device(events.sink());
+  CHECK(in(device, 0) == 0);
+  out8(device, 0, 0x02);
+  CHECK(events.seen.empty());
+  CHECK(in(device, 0) == 0x02);
+  out8(device, 0, 0x06);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kReset, 0}});
+  out8(device, 0, 0x0e);
+  CHECK(events.seen.size() == 2);
+}
+
+TEST_CASE("system control port A resets when bit 0 rises") {
+  Events events;
+  SystemControlA device(events.sink());
+  CHECK(in(device, 0) == 0x02);
+  out8(device, 0, 0x02);
+  CHECK(events.seen.empty());
+  out8(device, 0, 0x03);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kReset, 0}});
+  out8(device, 0, 0x03);  // still high
+  CHECK(events.seen.size() == 1);
+}
+
+TEST_CASE("the keyboard controller is never busy and pulses the reset line") {
+  Events events;
+  I8042Stub device(events.sink());
+  CHECK((in(device, I8042Stub::kCommandOffset) & 0x03) == 0);  // neither input nor output buffer full
+  out8(device, I8042Stub::kCommandOffset, 0xaa);
+  out8(device, I8042Stub::kCommandOffset, 0xff);  // pulses nothing
+  out8(device, I8042Stub::kDataOffset, 0xfe);
+  CHECK(events.seen.empty());
+  out8(device, I8042Stub::kCommandOffset, 0xfe);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kReset, 0}});
+}
+
+TEST_CASE("the debug-exit port reports its value") {
+  Events events;
+  DebugExit device(events.sink());
+  out8(device, 0, 0x10);
+  out(device, 0, std::uint32_t{0x12345678});
+  out8(device, 1, 0xff);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kDebugExit, 0x10}, {Kind::kDebugExit, 0x12345678}});
+}
+
+TEST_CASE("the debug console says that it is there and passes bytes on") {
+  std::vector<std::byte> text;
+  Debugcon device([&](std::span<const std::byte> bytes) { text.insert(text.end(), bytes.begin(), bytes.end()); });
+  CHECK(in(device, 0) == 0xe9);
+  out8(device, 0, 'a');
+  device.write_string(0, 1, bytes_of("bc"));
+  CHECK(text == to_vector("abc"));
+}
+
+TEST_CASE("no device reads as ones") {
+  NoDevice device;
+  out8(device, 0, 1);
+  CHECK(in<std::uint32_t>(device, 0) == 0xffffffff);
+}
+
+}  // namespace
+}  // namespace sevisor::devices::test
