@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint64_t kNoLink = ~std::uint64_t{0};
 constexpr std::size_t kMaxInstructionBytes = 15;
 
-const SelectorTable& selectors() {
+const SelectorTable& integer_selectors() {
   static const SelectorTable table = [] {
     SelectorTable t{};
     add_integer(t);
@@ -22,10 +22,28 @@ const SelectorTable& selectors() {
     add_bits(t);
     add_multiply(t);
     add_strings(t);
+    return t;
+  }();
+  return table;
+}
+const SelectorTable& system_selectors() {
+  static const SelectorTable table = [] {
+    SelectorTable t{};
     add_system(t);
     return t;
   }();
   return table;
+}
+
+// MOV, PUSH, POP, JMP, CALL and RET are names of both: the integer selector declines segment, control and debug
+// registers and far branches.
+bool select_operation(Insn& insn, Op& op) {
+  if (is_vector(insn.info)) return select_vector(insn, op);
+  for (const SelectorTable* table : {&integer_selectors(), &system_selectors()}) {
+    const Selector select = (*table)[insn.info.mnemonic];
+    if (select != nullptr && select(insn, op)) return true;
+  }
+  return false;
 }
 
 ZydisDecoder make_decoder(ZydisMachineMode machine, ZydisStackWidth stack) {
@@ -140,8 +158,7 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
     op.length = insn.info.length;
     insn.bytes = bytes.subspan(at, insn.info.length);
     insn.ends_block = insn.last = false;
-    const Selector select = is_vector(insn.info) ? select_vector : selectors()[insn.info.mnemonic];
-    if (select == nullptr || !select(insn, op)) {
+    if (!select_operation(insn, op)) {
       op = blank(at, count, ops.size());
       op.length = insn.info.length;
       op.fn = op_unimplemented;

@@ -44,13 +44,15 @@ struct Insn {
 using Selector = bool (*)(Insn& insn, Op& op);
 using SelectorTable = std::array<Selector, ZYDIS_MNEMONIC_MAX_VALUE + 1>;
 
-// Each file of handlers enters its mnemonics.
-void add_integer(SelectorTable& table);   // exec_integer.cpp: moves, arithmetic, logic, stack, near branches
+// Each file of handlers enters its mnemonics. add_system() has a table of its own, which is asked about what the
+// integer selectors decline (changing nothing): segment, control and debug registers in MOV and POP, far JMP, CALL and
+// RET.
+void add_integer(SelectorTable& table);   // exec_integer.cpp: moves, arithmetic, logic, stack, near branches, RDRAND
 void add_shifts(SelectorTable& table);    // exec_shift.cpp: shifts, rotates, double shifts
-void add_bits(SelectorTable& table);      // exec_bits.cpp: BT*, BSF, BSR, POPCNT, BMI1/2, ADX, MOVBE, CRC32
+void add_bits(SelectorTable& table);      // exec_bits.cpp: BT*, BSF, BSR, POPCNT, BMI1/2, ADX, CRC32
 void add_multiply(SelectorTable& table);  // exec_multiply.cpp: MUL, IMUL, DIV, IDIV, MULX, BCD
-void add_strings(SelectorTable& table);   // exec_string.cpp: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS with REP
-void add_system(SelectorTable& table);    // exec_system.cpp and others: privileged, far transfers, I/O, MSR, flags
+void add_strings(SelectorTable& table);   // exec_string.cpp: MOVS, STOS, LODS, SCAS, CMPS with REP
+void add_system(SelectorTable& table);    // exec_system.cpp and others: privileged, far transfers, INS, OUTS, MSR
 
 // x87, MMX, SSE and state saving are recognised by instruction set, since Zydis names MOVSD and CMPSD of both kinds
 // alike.

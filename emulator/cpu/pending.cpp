@@ -4,11 +4,6 @@
 
 namespace sevisor::emulator {
 
-__attribute__((weak)) void add_integer(SelectorTable& /*table*/) {}
-__attribute__((weak)) void add_shifts(SelectorTable& /*table*/) {}
-__attribute__((weak)) void add_bits(SelectorTable& /*table*/) {}
-__attribute__((weak)) void add_multiply(SelectorTable& /*table*/) {}
-__attribute__((weak)) void add_strings(SelectorTable& /*table*/) {}
 __attribute__((weak)) void add_system(SelectorTable& /*table*/) {}
 __attribute__((weak)) bool Core::translate(std::uint64_t /*va*/, Access /*access*/, bool /*supervisor*/,
                                            Translation& /*out*/) noexcept {
