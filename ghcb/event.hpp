@@ -57,6 +57,7 @@ inline constexpr std::uint8_t kVectorDb = 1;
 inline constexpr std::uint8_t kVectorUd = 6;
 inline constexpr std::uint8_t kVectorGp = 13;
 inline constexpr std::uint8_t kVectorPf = 14;
+inline constexpr std::uint8_t kVectorAc = 17;
 inline constexpr std::uint8_t kVectorVc = 29;
 
 }  // namespace sevisor::ghcb

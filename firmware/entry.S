@@ -1,0 +1,105 @@
+// Entry of the 64-bit stage and of its exceptions.
+  .section .text.entry, "ax"
+  .code64
+  .globl stage2_entry
+stage2_entry:
+  call firmware_main
+1:
+  hlt
+  jmp 1b
+
+// One stub a vector, 16 bytes apart: error code (0 where the processor pushes none), vector, then the common part.
+  .balign 16
+  .globl exception_stubs
+exception_stubs:
+  .set vector, 0
+  .rept 32
+  .balign 16
+  .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+  .else
+  pushq $0
+  .endif
+  pushq $vector
+  jmp exception_common
+  .set vector, vector + 1
+  .endr
+
+// struct ExceptionFrame of firmware/exceptions.hpp, from the end.
+  .balign 16
+exception_common:
+  pushq %r15
+  pushq %r14
+  pushq %r13
+  pushq %r12
+  pushq %r11
+  pushq %r10
+  pushq %r9
+  pushq %r8
+  pushq %rdi
+  pushq %rsi
+  pushq %rbp
+  pushq %rbx
+  pushq %rdx
+  pushq %rcx
+  pushq %rax
+  cld
+  movq %rsp, %rdi
+  movq %rsp, %rbp
+  andq $~0xf, %rsp
+  call handle_exception
+  movq %rbp, %rsp
+  popq %rax
+  popq %rcx
+  popq %rdx
+  popq %rbx
+  popq %rbp
+  popq %rsi
+  popq %rdi
+  popq %r8
+  popq %r9
+  popq %r10
+  popq %r11
+  popq %r12
+  popq %r13
+  popq %r14
+  popq %r15
+  addq $16, %rsp
+  iretq
+
+// bool read_msr_or_fault(u32 msr, u64* value), bool write_msr_or_fault(u32 msr, u64 value): false when the instruction
+// raised an exception; exceptions.cpp then goes on at msr_faulted.
+  .globl read_msr_or_fault, write_msr_or_fault, rdmsr_may_fault, wrmsr_may_fault, msr_faulted
+read_msr_or_fault:
+  movl %edi, %ecx
+rdmsr_may_fault:
+  rdmsr
+  shlq $32, %rdx
+  orq %rdx, %rax
+  movq %rax, (%rsi)
+  movl $1, %eax
+  ret
+write_msr_or_fault:
+  movl %edi, %ecx
+  movl %esi, %eax
+  movq %rsi, %rdx
+  shrq $32, %rdx
+wrmsr_may_fault:
+  wrmsr
+  movl $1, %eax
+  ret
+msr_faulted:
+  xorl %eax, %eax
+  ret
+
+// [[noreturn]] void enter_kernel(u64 entry, u64 boot_params): Linux 64-bit boot protocol (Documentation/arch/x86/boot.rst).
+  .globl enter_kernel
+enter_kernel:
+  cli
+  cld
+  movq %rdi, %rax
+  xorl %ebx, %ebx
+  xorl %ebp, %ebp
+  xorl %edi, %edi
+  jmp *%rax
+
+  .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,14 @@
+// Exceptions of the 64-bit stage: the IDT, #VC through ghcb/guest, MSR accesses that may fault, and the end for all
+// others.
+#pragma once
+
+namespace sevisor::firmware {
+
+// Loads the IDT. Under SEV-ES also negotiates the protocol version, shares the GHCB page and readies the #VC handler;
+// ends the guest when the hypervisor does not play along. No event that raises #VC may come before this returns.
+void exceptions_open() noexcept;
+
+// The negotiated GHCB protocol version; 0 without SEV-ES.
+[[nodiscard]] unsigned protocol_version() noexcept;
+
+}  // namespace sevisor::firmware

@@ -1,0 +1,59 @@
+/* Where the firmware's things lie in guest-physical memory, for assembly, the linker script and C++ alike: macros only.
+ * All addresses below 1 MiB are RAM on every machine; docs: firmware/README.md. */
+#pragma once
+
+/* Given to the operating system as RAM once it runs. */
+#define FW_BOOT_PARAMS 0x1000 /* struct boot_params, 4 KiB */
+#define FW_COMMAND_LINE 0x2000
+#define FW_COMMAND_LINE_SIZE 0x4000
+#define FW_EARLY_STATE 0x7000 /* what the 32-bit stage found out: struct EarlyState */
+
+/* Reserved in the memory map. */
+#define FW_AP_JUMP_TABLE 0x8000 /* private page: u16 IP, u16 CS; written by the operating system */
+#define FW_AP_COUNT 0x8010      /* u32 in the same page: processors that have reached the hold */
+#define FW_SECRET_AREA 0x9000   /* named in the footer table: LAUNCH_SECRET puts a secret here */
+#define FW_SECRET_AREA_SIZE 0xc00
+#define FW_HASHES_AREA 0x9c00 /* named in the footer table: the table of kernel hashes, measured at launch */
+#define FW_HASHES_AREA_SIZE 0x400
+#define FW_GHCB 0xa000 /* shared page */
+#define FW_RESERVED_BEGIN 0x8000
+#define FW_RESERVED_END 0xb000
+
+/* Given to the operating system as RAM: it leaves these tables before it uses the memory. */
+#define FW_PAGE_TABLES 0x10000 /* PML4, PDPT, four PDs, the PT of the first 2 MiB */
+#define FW_PAGE_TABLES_SIZE 0x7000
+#define FW_STAGE2 0x20000 /* the 64-bit stage runs here: code, data, then the stack at the end */
+#define FW_STACK_BOTTOM 0x38000
+#define FW_STACK_TOP 0x40000
+
+/* Reserved: shared memory for fw_cfg DMA, so that no page that was shared comes to the operating system as RAM. */
+#define FW_BOUNCE 0x40000
+#define FW_BOUNCE_SIZE 0x40000
+
+/* ACPI tables that must lie below 1 MiB. */
+#define FW_LOW_POOL 0x80000
+#define FW_LOW_POOL_END 0x9f000
+
+/* The image: the last 64 KiB below 4 GiB. Its last page is the reset page. */
+#define FW_IMAGE 0xffff0000
+#define FW_IMAGE_SIZE 0x10000
+#define FW_RESET_PAGE 0xfffff000
+
+/* Fields of struct EarlyState. */
+#define FW_STATE_SEV_STATUS 0x00 /* u64 SEV_STATUS MSR, 0 without SEV */
+#define FW_STATE_C_BIT_MASK 0x08 /* u64, 0 without SEV */
+#define FW_STATE_CHECK 0x10      /* u64, random, written before paging is on */
+#define FW_STATE_VC_SEEN 0x18    /* u32, 1 once a #VC came */
+
+/* Reasons of termination that the assembly gives; firmware/failure.hpp has the whole list. */
+#define FW_FAILURE_EARLY_VC 1
+#define FW_FAILURE_MSR_REPLY 2
+#define FW_FAILURE_C_BIT 3
+#define FW_FAILURE_SNP 4
+#define FW_FAILURE_RDRAND 5
+#define FW_FAILURE_AP_HOLD 6
+
+/* Selectors. 0x10 and 0x18 are what the Linux 64-bit boot protocol asks for. */
+#define FW_SELECTOR_CODE32 0x08
+#define FW_SELECTOR_CODE64 0x10
+#define FW_SELECTOR_DATA 0x18

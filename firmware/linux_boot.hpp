@@ -1,0 +1,31 @@
+// From fw_cfg to the kernel's 64-bit entry.
+#pragma once
+
+#include <cstdint>
+
+#include "firmware/failure.hpp"
+#include "firmware/fw_cfg.hpp"
+#include "firmware/memory_map.hpp"
+
+namespace sevisor::firmware {
+
+// What was loaded, and where.
+struct LoadedKernel {
+  std::uint64_t entry = 0;
+  std::uint64_t kernel = 0, kernel_size = 0;
+  std::uint64_t initrd = 0, initrd_size = 0;
+};
+
+// RAM as fw_cfg (or else the CMOS) reports it, less what the firmware keeps.
+[[nodiscard]] Failure read_memory_map(FwCfg& fw_cfg, MemoryMap& map) noexcept;
+
+// Places the ACPI tables in memory of `map`, where they then have their type. `rsdp` is 0 when the VMM gives none.
+[[nodiscard]] Failure load_acpi_tables(FwCfg& fw_cfg, MemoryMap& map, std::uint64_t& rsdp) noexcept;
+
+// Loads kernel, initrd and command line into private memory and fills boot_params.
+[[nodiscard]] Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, std::uint64_t rsdp,
+                                  LoadedKernel& loaded) noexcept;
+
+[[noreturn]] void start_kernel(const LoadedKernel& loaded) noexcept;
+
+}  // namespace sevisor::firmware
