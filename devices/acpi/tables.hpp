@@ -18,9 +18,9 @@ struct Machine {
   std::uint16_t reset_port = 0xcf9;
   std::uint8_t reset_value = 6;
   std::uint8_t sleep_type_s5 = 5;
-  // A guest that is told of the PM timer checks it against the PIT for thousands of reads, each of them an exit, and
-  // then never uses it because it has the TSC. So it is not told unless asked.
-  std::optional<std::uint16_t> pm_timer_port;
+  // 24 bits. Hardware-reduced machines need not have it, but Linux calibrates its TSC with it when the PIT, of which
+  // each read is an exit, is too slow for that; it costs some tens of reads.
+  std::optional<std::uint16_t> pm_timer_port = 0x608;
   bool com1 = true;  // 0x3F8, IRQ 4
   bool rtc = true;   // 0x70, IRQ 8
 };
