@@ -129,6 +129,7 @@ void Vm::create_irqchip() const {
 
 void Vm::create_pit() const {
   kvm_pit_config config{};
+  config.flags = KVM_PIT_SPEAKER_DUMMY;
   if (fd_.ioctl(KVM_CREATE_PIT2, &config) < 0) throw_failure("create the interval timer (KVM_CREATE_PIT2)", errno);
 }
 

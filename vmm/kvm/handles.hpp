@@ -79,7 +79,7 @@ class Vm {
   void sev_es_init() const;
 
   void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
-  void create_pit() const;      // needs the irqchip
+  void create_pit() const;      // with port 0x61, whose gate bit guests need to calibrate; needs the irqchip
 
   // RAM of the guest; `memory` page-aligned in address and size, and alive for as long as the VM.
   void set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory) const;
