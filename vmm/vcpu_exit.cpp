@@ -1,0 +1,133 @@
+#include "vmm/vcpu_exit.hpp"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <span>
+#include <type_traits>
+
+namespace sevisor::vmm {
+
+namespace {
+
+constexpr std::uint64_t kGhcbInfoMask = 0xfff;
+constexpr std::uint64_t kGhcbTerminationRequest = 0x100;
+constexpr unsigned kReasonSetShift = 12;
+constexpr unsigned kReasonCodeShift = 16;
+
+Outcome crash(unsigned vcpu, std::string what) {
+  return {ExitCode::kCrash, fmt::format("vCPU {}: {}", vcpu, std::move(what))};
+}
+
+std::optional<Outcome> handle_port(kvm_run& run, std::size_t run_size, unsigned vcpu, const devices::Bus& ports) {
+  const auto& io = run.io;
+  const std::uint64_t total = std::uint64_t{io.size} * io.count;
+  if (io.size == 0 || io.data_offset > run_size || total > run_size - io.data_offset) {
+    return crash(vcpu, fmt::format("the host gave port data out of bounds ({} x {} bytes at {:#x})", io.count, io.size,
+                                   io.data_offset));
+  }
+  const std::span<std::byte> data(reinterpret_cast<std::byte*>(&run) + io.data_offset, total);
+  const bool in = io.direction == KVM_EXIT_IO_IN;
+  if (io.count == 1) {
+    in ? ports.read(io.port, data) : ports.write(io.port, data);
+  } else {
+    in ? ports.read_string(io.port, io.size, data) : ports.write_string(io.port, io.size, data);
+  }
+  return std::nullopt;
+}
+
+std::optional<Outcome> handle_mmio(kvm_run& run, unsigned vcpu, const devices::Bus& mmio) {
+  if (run.mmio.len > sizeof run.mmio.data) {
+    return crash(vcpu, fmt::format("the host gave an MMIO access of {} bytes", run.mmio.len));
+  }
+  const std::span<std::byte> data = std::as_writable_bytes(std::span(run.mmio.data)).first(run.mmio.len);
+  if (run.mmio.is_write) {
+    mmio.write(run.mmio.phys_addr, data);
+  } else {
+    mmio.read(run.mmio.phys_addr, data);
+  }
+  return std::nullopt;
+}
+
+Outcome system_event(const kvm_run& run, unsigned vcpu) {
+  const auto& event = run.system_event;
+  const std::uint64_t data = event.ndata > 0 ? event.data[0] : 0;
+  switch (event.type) {
+    case KVM_SYSTEM_EVENT_SEV_TERM:
+      return {ExitCode::kSevTermination,
+              fmt::format("vCPU {}: the guest asked for SEV termination: {}", vcpu, sev_termination_text(data))};
+    case KVM_SYSTEM_EVENT_RESET:
+      return {ExitCode::kResetAsked, "the guest asked for a reset"};
+    case KVM_SYSTEM_EVENT_CRASH:
+      return {ExitCode::kGuestPanic, "the guest reported a crash"};
+    default:
+      return crash(vcpu, fmt::format("unexpected system event {} with data {:#x}", event.type, data));
+  }
+}
+
+const char* internal_error_name(std::uint32_t suberror) {
+  switch (suberror) {
+    case KVM_INTERNAL_ERROR_EMULATION:
+      return "an instruction could not be emulated";
+    case KVM_INTERNAL_ERROR_SIMUL_EX:
+      return "an exception while another was delivered";
+    case KVM_INTERNAL_ERROR_DELIVERY_EV:
+      return "an exit while an event was delivered";
+    case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
+      return "an exit that the host does not know";
+    default:
+      return "of a kind without a name";
+  }
+}
+
+Outcome internal_error(const kvm_run& run, unsigned vcpu) {
+  std::string data;
+  const std::uint32_t count = std::min(run.internal.ndata, std::uint32_t{std::extent_v<decltype(run.internal.data)>});
+  for (std::uint32_t i = 0; i < count; ++i) data += fmt::format(" {:#x}", run.internal.data[i]);
+  return crash(vcpu, fmt::format("internal error {} of the host, {}{}{}", run.internal.suberror,
+                                 internal_error_name(run.internal.suberror), data.empty() ? "" : ", data", data));
+}
+
+}  // namespace
+
+std::string sev_termination_text(std::uint64_t data) {
+  if ((data & kGhcbInfoMask) != kGhcbTerminationRequest) {
+    return fmt::format("through its GHCB at {:#x}, which holds the reason", data);
+  }
+  const auto set = static_cast<unsigned>(data >> kReasonSetShift & 0xf);
+  const auto code = static_cast<unsigned>(data >> kReasonCodeShift & 0xff);
+  // Set 0 is the specification's; the others belong to whoever wrote the guest.
+  static constexpr const char* kGeneral[] = {
+      "no particular reason",
+      "the GHCB protocol version is not supported",
+      "SEV-SNP features are missing",
+  };
+  const char* meaning = set != 0                     ? "defined by the guest's firmware or kernel"
+                        : code < std::size(kGeneral) ? kGeneral[code]
+                                                     : "not defined by the GHCB specification";
+  return fmt::format("reason set {}, code {}: {}", set, code, meaning);
+}
+
+std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses) {
+  switch (run.exit_reason) {
+    case KVM_EXIT_IO:
+      return handle_port(run, run_size, vcpu, buses.ports);
+    case KVM_EXIT_MMIO:
+      return handle_mmio(run, vcpu, buses.mmio);
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+      return std::nullopt;
+    case KVM_EXIT_SYSTEM_EVENT:
+      return system_event(run, vcpu);
+    case KVM_EXIT_SHUTDOWN:
+      return crash(vcpu, "the guest shut down (triple fault); its state cannot be read");
+    case KVM_EXIT_FAIL_ENTRY:
+      return crash(vcpu, fmt::format("the processor refused to run the guest: hardware reason {:#x} on CPU {}",
+                                     run.fail_entry.hardware_entry_failure_reason, run.fail_entry.cpu));
+    case KVM_EXIT_INTERNAL_ERROR:
+      return internal_error(run, vcpu);
+    default:
+      return crash(vcpu, fmt::format("unexpected exit {} of KVM_RUN", run.exit_reason));
+  }
+}
+
+}  // namespace sevisor::vmm

@@ -1,0 +1,30 @@
+// What an exit of KVM_RUN means: served here, or the end of the run. A plain function of the exit, testable without
+// KVM. Linux Documentation/virt/kvm/api.rst section 5.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "devices/bus.hpp"
+#include "vmm/kvm/abi.hpp"
+#include "vmm/outcome.hpp"
+
+namespace sevisor::vmm {
+
+struct Buses {
+  const devices::Bus& ports;
+  const devices::Bus& mmio;
+};
+
+// Serves port and MMIO accesses on the buses; everything else that KVM_RUN returned 0 with ends the run, with a code
+// that is never 0: a guest that powers off does so through a device. `run_size`: bytes of the run area, with its port
+// data.
+[[nodiscard]] std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses);
+
+// "reason set 0, code 1: the GHCB protocol version is not supported": GHCBData of a termination request (GHCB
+// specification, AMD 56421, section 2.3.1), or the GHCB's address if the guest asked through its GHCB.
+[[nodiscard]] std::string sev_termination_text(std::uint64_t data);
+
+}  // namespace sevisor::vmm
