@@ -1,0 +1,57 @@
+// The command line: one file a subcommand.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <fmt/format.h>
+#include <string>
+
+#include "base/error.hpp"
+#include "vmm/cli/run_command.hpp"
+
+namespace {
+
+using sevisor::ExitCode;
+
+// An error is one line, whatever the user's text in it holds.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+int fail(ExitCode code, const std::string& text) {
+  fmt::print(stderr, "sevisor: {}\n", one_line(text));
+  return static_cast<int>(code);
+}
+
+int main_or_throw(int argc, char** argv) {
+  CLI::App app("sevisor runs AMD SEV-ES guests: on an EPYC machine's KVM, or on an emulated SEV-ES host anywhere.",
+               "sevisor");
+  app.set_version_flag("--version", "sevisor " SEVISOR_VERSION);
+  app.require_subcommand(1);
+  sevisor::cli::RunOptions run_options;
+  const CLI::App* run = sevisor::cli::add_run_command(app, run_options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    const char* help = run->parsed() ? "sevisor run --help" : "sevisor --help";
+    return fail(ExitCode::kBadUsage, fmt::format("{}. '{}' lists what there is.", one_line(error.what()), help));
+  }
+  return sevisor::cli::run_command(*run, run_options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return main_or_throw(argc, argv);
+  } catch (const sevisor::Error& error) {
+    return fail(error.exit_code(), error.what());
+  } catch (const std::exception& error) {
+    return fail(ExitCode::kCrash, error.what());
+  }
+}

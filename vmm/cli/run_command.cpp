@@ -1,0 +1,221 @@
+#include "vmm/cli/run_command.hpp"
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <fmt/format.h>
+#include <memory>
+#include <optional>
+#include <spdlog/spdlog.h>
+#include <string_view>
+
+#include "base/error.hpp"
+#include "emulator/kvm/emulated_host.hpp"
+#include "firmware/image.hpp"
+#include "sev/cpu_type.hpp"
+#include "sev/encoding.hpp"
+#include "sev/policy.hpp"
+#include "vmm/cli/log.hpp"
+#include "vmm/guest_run.hpp"
+#include "vmm/input_file.hpp"
+#include "vmm/json_report.hpp"
+#include "vmm/kvm/kernel_host.hpp"
+#include "vmm/launch.hpp"
+#include "vmm/memory_map.hpp"
+#include "vmm/size_text.hpp"
+
+namespace sevisor::cli {
+
+namespace {
+
+using vmm::FileBytes;
+
+constexpr std::uint64_t kMaxKernelSize = std::uint64_t{1} << 30;  // bytes
+constexpr std::uint64_t kMaxInitrdSize = 0x7fffffff;              // bytes; the boot protocol's address limit
+constexpr unsigned kMaxVcpus = 254;                               // xAPIC IDs, 0xff being the broadcast
+constexpr double kMaxTimeout = 1e7;                               // seconds
+constexpr std::int64_t kMaxRtcTime = 253402300799;                // the last second of the year 9999
+// When a guest's clock starts on a host whose time is virtual: 2026-01-01T00:00:00Z.
+constexpr std::int64_t kVirtualRtcTime = 1767225600;
+
+constexpr const char* kFooter =
+    "Exit codes: 0 powered off or --expect matched, 32 reset asked, 33 crash (or --expect never matched),\n"
+    "  34 guest panic reported, 35 bad arguments or files, 36 timed out, 37 SEV termination asked by the guest,\n"
+    "  38 this machine cannot run SEV-ES guests, 128+N ended by signal N.\n"
+    "On a terminal: Ctrl-a x leaves, Ctrl-a h lists the keys.\n"
+    "\n"
+    "Examples:\n"
+    "  sevisor run --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
+    "  sevisor run --host emulated --cpus 2 --memory 2G --kernel vmlinuz --append 'console=ttyS0 quiet'\n"
+    "  sevisor run --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --timeout 300 \\\n"
+    "      --expect 'login:' --json report.json\n";
+
+[[noreturn]] void refuse(std::string_view option, std::string_view value, std::string came_back, std::string advice) {
+  throw Error(ExitCode::kBadUsage, fmt::format("read {} '{}'", option, value), std::move(came_back), std::move(advice));
+}
+
+template <class T>
+T parse_number(std::string_view option, std::string_view text, T least, T most) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
+    refuse(option, text, fmt::format("not a number from {} to {}", least, most), {});
+  }
+  return value;
+}
+
+std::chrono::milliseconds parse_timeout(std::string_view text) {
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (error != std::errc{} || end != text.data() + text.size() || !(seconds > 0) || seconds > kMaxTimeout) {
+    refuse("--timeout", text, fmt::format("not a number of seconds above 0 and up to {}", kMaxTimeout),
+           "Give whole or fractional seconds, such as 300 or 0.5.");
+  }
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+// nullopt: the host's default.
+std::optional<std::int64_t> parse_rtc(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  if (text == "now") {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+  }
+  return parse_number<std::int64_t>("--rtc", text, 0, kMaxRtcTime);
+}
+
+// The host that `choice` asks for; says so when `auto` falls back.
+std::unique_ptr<kvm::Host> choose_host(const std::string& choice) {
+  if (choice == "emulated") return emulator::make_emulated_host();
+  auto kernel = kvm::make_kernel_host();
+  const std::optional<std::string> reason = vmm::why_no_sev_es(*kernel);
+  if (!reason) return kernel;
+  if (choice == "kernel") {
+    throw Error(ExitCode::kHostCannot, "run an SEV-ES guest on this machine's kernel host", *reason,
+                "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
+  }
+  spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
+  return emulator::make_emulated_host();
+}
+
+void check_host_name(const std::string& host) {
+  if (host != "auto" && host != "kernel" && host != "emulated") {
+    refuse("--host", host, "no such host", "Choose one of auto, kernel, emulated.");
+  }
+}
+
+void report_launch(const vmm::LaunchReport& report, std::uint32_t policy) {
+  spdlog::info("launch digest {}", sev::to_hex(report.digest));
+  spdlog::info("measurement {} (policy {:#x} {}, API {}.{} build {})", sev::to_base64(report.measurement), policy,
+               sev::policy_text(policy), report.api.major, report.api.minor, report.api.build);
+}
+
+void report_end(const vmm::Outcome& outcome) {
+  spdlog::log(outcome.code == 0 ? spdlog::level::info : spdlog::level::err, "{} (exit code {})", outcome.reason,
+              outcome.code);
+}
+
+}  // namespace
+
+CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
+  CLI::App* run = app.add_subcommand("run", "Start an SEV-ES guest and connect its serial console");
+  run->footer(kFooter);
+  run->add_option("--kernel", options.kernel, "Linux kernel (bzImage); needed unless --firmware is given")
+      ->type_name("FILE");
+  run->add_option("--initrd", options.initrd, "initial RAM disk")->type_name("FILE");
+  run->add_option("--append", options.append, "the kernel's command line")->type_name("TEXT");
+  run->add_option("--firmware", options.firmware, "firmware image that ends at 4 GiB (default: built in)")
+      ->type_name("FILE");
+  run->add_option("--cpus", options.cpus, "number of vCPUs")->type_name("N")->capture_default_str();
+  options.cpu_type = sev::kDefaultCpuType;
+  run->add_option("--cpu-type", options.cpu_type, "CPU type whose signature the guest sees: " + sev::cpu_type_names())
+      ->type_name("NAME")
+      ->capture_default_str();
+  run->add_option("--memory", options.memory, "the guest's memory, with K, M, G or T (MiB without)")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  options.policy = fmt::format("{:#x}", sev::kDefaultPolicy);
+  run->add_option("--policy", options.policy, "SEV policy; bit 2 asks for SEV-ES and must be set")
+      ->type_name("NUMBER")
+      ->capture_default_str();
+  run->add_option("--host", options.host, "auto: the kernel's host if it has SEV-ES, else the emulated one")
+      ->type_name("auto|kernel|emulated")
+      ->capture_default_str();
+  run->add_option("--timeout", options.timeout, "end the run with 36 after this wall-clock time")->type_name("SECONDS");
+  run->add_option("--expect", options.expect, "end the run with 0 as soon as a console line matches (ECMAScript)")
+      ->type_name("REGEX");
+  run->add_option("--rtc", options.rtc,
+                  "the guest's date at its start: now, or seconds since 1970\n"
+                  "(default: now; on the emulated host, whose time is virtual, 2026-01-01)")
+      ->type_name("TIME");
+  run->add_option("--log-level", options.log_level, std::string("least level of what is said here: ") + kLogLevels)
+      ->type_name("LEVEL")
+      ->capture_default_str();
+  run->add_option("--json", options.json, "write a report about the run when it has ended")->type_name("FILE");
+  return run;
+}
+
+int run_command(const CLI::App& command, const RunOptions& options) {
+  set_up_log(options.log_level);
+
+  // Everything that can be wrong is looked at before a host or guest exists.
+  vmm::RunConfig config;
+  check_host_name(options.host);
+  config.policy = sev::parse_policy(options.policy);
+  sev::require_sev_es_policy(config.policy);
+  config.vcpus = parse_number<unsigned>("--cpus", options.cpus, 1, kMaxVcpus);
+  config.cpu_signature = sev::cpu_signature(sev::find_cpu_type(options.cpu_type));
+  config.memory = vmm::parse_size("--memory", options.memory);
+  (void)vmm::make_memory_map(config.memory);
+  if (command.count("--timeout") != 0) config.timeout = parse_timeout(options.timeout);
+  if (command.count("--expect") != 0) config.expect = options.expect;
+  const std::optional<std::int64_t> rtc_time = parse_rtc(options.rtc);
+  if (config.expect) vmm::check_expect(*config.expect);
+  std::optional<vmm::ReportFile> report_file;
+  if (command.count("--json") != 0) report_file.emplace(options.json);
+
+  if (command.count("--kernel") == 0) {
+    if (command.count("--firmware") == 0) {
+      throw Error(ExitCode::kBadUsage, "start a guest", "no kernel is given", "Give a bzImage with --kernel.");
+    }
+    if (command.count("--initrd") + command.count("--append") != 0) {
+      throw Error(ExitCode::kBadUsage, "use --initrd and --append", "they go with a kernel, and none is given",
+                  "Give a bzImage with --kernel.");
+    }
+  } else {
+    config.kernel_name = options.kernel;
+    config.kernel = vmm::read_input_file("kernel", options.kernel, kMaxKernelSize);
+    config.cmdline = options.append;
+    if (command.count("--initrd") != 0) {
+      config.initrd = vmm::read_input_file("initrd", options.initrd, kMaxInitrdSize);
+    }
+  }
+  FileBytes firmware_file;
+  config.firmware = firmware::image();
+  config.firmware_name = "built in";
+  if (command.count("--firmware") != 0) {
+    firmware_file = vmm::read_input_file("firmware", options.firmware, vmm::kFirmwareMaxSize);
+    config.firmware = *firmware_file;
+    config.firmware_name = options.firmware;
+  }
+  vmm::check_run_config(config);
+
+  const std::unique_ptr<kvm::Host> host = choose_host(options.host);
+  config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
+
+  vmm::ReportContents report{.host = std::string(host->name()),
+                             .policy = config.policy,
+                             .cpus = config.vcpus,
+                             .cpu_type = options.cpu_type,
+                             .launch = {}};
+  const vmm::Outcome outcome = vmm::run_guest(*host, config, [&](const vmm::LaunchReport& launched) {
+    report.launch = launched;
+    report_launch(launched, config.policy);
+  });
+  report_end(outcome);
+  if (report_file) report_file->write(vmm::json_report(report, outcome));
+  return outcome.code;
+}
+
+}  // namespace sevisor::cli

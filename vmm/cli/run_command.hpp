@@ -1,0 +1,33 @@
+// `sevisor run`: one guest, from launch to end.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace sevisor::cli {
+
+// The options as given; read_options() of the command makes sense of them.
+struct RunOptions {
+  std::string kernel;
+  std::string initrd;
+  std::string append;
+  std::string firmware;
+  std::string cpus = "1";
+  std::string cpu_type;
+  std::string memory = "512M";
+  std::string policy;
+  std::string host = "auto";
+  std::string timeout;
+  std::string expect;
+  std::string rtc;
+  std::string log_level = "info";
+  std::string json;
+};
+
+// Adds the subcommand; `options` receives what the command line says and must outlive `app`.
+CLI::App* add_run_command(CLI::App& app, RunOptions& options);
+
+// Returns the program's exit code. `command` knows which options were given. Throws Error.
+[[nodiscard]] int run_command(const CLI::App& command, const RunOptions& options);
+
+}  // namespace sevisor::cli

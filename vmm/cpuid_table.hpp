@@ -1,0 +1,24 @@
+// The CPUID leaves of one vCPU: the host's, with the CPU type's signature and the topology filled in.
+// AMD APM vol. 3 appendix E.
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/kvm/handles.hpp"
+
+namespace sevisor::vmm {
+
+struct CpuidOptions {
+  std::uint32_t signature = 0;  // Fn0000_0001_EAX
+  unsigned vcpus = 1;
+  unsigned apic_id = 0;  // of the vCPU whose table this is
+};
+
+// One socket, one thread a core. `supported`: KVM_GET_SUPPORTED_CPUID.
+[[nodiscard]] kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOptions& options);
+
+// The leaf's entry, or nullptr.
+[[nodiscard]] const kvm_cpuid_entry2* find_leaf(const kvm::CpuidTable& table, std::uint32_t leaf,
+                                                std::uint32_t subleaf = 0);
+
+}  // namespace sevisor::vmm

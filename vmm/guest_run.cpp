@@ -1,0 +1,161 @@
+#include "vmm/guest_run.hpp"
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/unique_fd.hpp"
+#include "vmm/bzimage.hpp"
+#include "vmm/console_input.hpp"
+#include "vmm/console_output.hpp"
+#include "vmm/guest_ram.hpp"
+#include "vmm/memory_map.hpp"
+#include "vmm/platform.hpp"
+#include "vmm/run_state.hpp"
+#include "vmm/terminal.hpp"
+#include "vmm/vcpu_threads.hpp"
+#include "vmm/vm_clock.hpp"
+
+namespace sevisor::vmm {
+
+namespace {
+
+// Signals that ask a program to end, read from a descriptor instead of breaking in; all threads made meanwhile inherit
+// the mask.
+class EndSignals {
+ public:
+  EndSignals() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, signal);
+    ::pthread_sigmask(SIG_BLOCK, &set, &before_);
+    fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  ~EndSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  EndSignals(const EndSignals&) = delete;
+  EndSignals& operator=(const EndSignals&) = delete;
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  // The signal that came, 0 if none.
+  [[nodiscard]] int take() const noexcept {
+    signalfd_siginfo info{};
+    return ::read(fd_.get(), &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  sigset_t before_{};
+  UniqueFd fd_;
+};
+
+constexpr int kSignalExitBase = 128;  // as shells report a death by signal
+
+void wait_for_end(RunState& state, const EndSignals& signals, std::optional<std::chrono::milliseconds> timeout) {
+  using Clock = std::chrono::steady_clock;
+  const auto deadline = Clock::now() + timeout.value_or(std::chrono::milliseconds(0));
+  while (!state.ended()) {
+    std::array<pollfd, 2> events = {pollfd{state.event_fd(), POLLIN, 0}, pollfd{signals.fd(), POLLIN, 0}};
+    int wait_ms = -1;
+    if (timeout) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+      if (left <= 0) {
+        state.end({ExitCode::kTimedOut, fmt::format("the guest was still running after {:g} s",
+                                                    static_cast<double>(timeout->count()) / 1000)});
+        return;
+      }
+      wait_ms = static_cast<int>(std::min<std::int64_t>(left, 1'000'000));
+    }
+    if (::poll(events.data(), events.size(), wait_ms) < 0 && errno != EINTR) {
+      state.end({ExitCode::kCrash, fmt::format("wait for the guest: {}", errno_text(errno))});
+    }
+    if (const int signal = signals.take(); signal != 0) {
+      state.end({kSignalExitBase + signal, fmt::format("ended by SIG{}", ::sigabbrev_np(signal))});
+    }
+  }
+}
+
+void end_by_event(RunState& state, const devices::MachineEvent& event) {
+  switch (event.kind) {
+    case devices::MachineEvent::Kind::kPowerOff:
+      state.end({ExitCode::kPoweredOff, "the guest powered off"});
+      break;
+    case devices::MachineEvent::Kind::kReset:
+      state.end({ExitCode::kResetAsked, "the guest asked for a reset, which SEV-ES state does not survive"});
+      break;
+    case devices::MachineEvent::Kind::kDebugExit:
+      state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});
+      break;
+  }
+}
+
+Outcome final_outcome(const RunState& state, const ConsoleOutput& console, bool expecting) {
+  Outcome outcome = state.outcome().value_or(Outcome(ExitCode::kCrash, "the run ended without a reason"));
+  if (console.matched()) return {ExitCode::kPoweredOff, "the console matched --expect"};
+  if (expecting && outcome.code == 0) {
+    return {ExitCode::kCrash, fmt::format("{}, but its console never matched --expect", outcome.reason)};
+  }
+  return outcome;
+}
+
+}  // namespace
+
+void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
+
+void check_run_config(const RunConfig& config) {
+  const MemoryMap map = make_memory_map(config.memory);
+  (void)check_firmware(config.firmware, config.firmware_name);
+  if (config.expect) check_expect(*config.expect);
+  if (config.kernel == nullptr) return;
+  const BzImage header = parse_bzimage(*config.kernel, config.kernel_name);
+  check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
+}
+
+Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<void(const LaunchReport&)>& launched) {
+  check_run_config(config);
+  const EndSignals signals;
+  ::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error of write(2), told in words
+
+  // Each of these may refer to those before it, so they go in the opposite order.
+  const MemoryMap map = make_memory_map(config.memory);
+  GuestRam ram(map);
+  const LaunchedGuest guest =
+      launch(host, ram, {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name});
+  launched(guest.report);
+
+  RunState state;
+  std::optional<ExpectMatcher> matcher;
+  if (config.expect) matcher.emplace(*config.expect);
+  ConsoleOutput output(STDOUT_FILENO, std::move(matcher), state);
+  VmClock clock(guest.vm);
+  Platform platform({.dma = ram,
+                     .clock = clock,
+                     .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
+                     .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
+                     .events = [&state](const devices::MachineEvent& event) { end_by_event(state, event); }},
+                    {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time});
+  if (config.kernel != nullptr) {
+    platform.add_kernel(config.kernel, parse_bzimage(*config.kernel, config.kernel_name), config.initrd,
+                        config.cmdline);
+  }
+
+  {
+    const RawTerminal terminal(STDIN_FILENO);
+    std::optional<ConsoleInput> input;
+    if (terminal.active() || !in_background(STDIN_FILENO)) {
+      input.emplace(STDIN_FILENO, terminal.active(), platform.serial_input(), state);
+    }
+    VcpuThreads threads(guest.vcpus, platform.buses(), state);
+    wait_for_end(state, signals, config.timeout);
+    output.release();
+    threads.stop();
+    input.reset();
+    output.finish();
+  }
+  return final_outcome(state, output, config.expect.has_value());
+}
+
+}  // namespace sevisor::vmm

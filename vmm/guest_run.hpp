@@ -1,0 +1,48 @@
+// One guest from launch to end.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "vmm/input_file.hpp"
+#include "vmm/kvm/host.hpp"
+#include "vmm/launch.hpp"
+#include "vmm/outcome.hpp"
+
+namespace sevisor::vmm {
+
+struct RunConfig {
+  std::uint64_t memory = 0;  // bytes
+  unsigned vcpus = 1;
+  std::uint32_t cpu_signature = 0;
+  std::uint32_t policy = 0;
+
+  std::span<const std::byte> firmware;
+  std::string firmware_name;  // for messages
+  FileBytes kernel;           // null: none is handed to the firmware
+  std::string kernel_name;    // for messages
+  FileBytes initrd;           // null: none
+  std::string cmdline;
+
+  std::int64_t rtc_time = 0;  // seconds since 1970
+  std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::string> expect;  // regular expression
+};
+
+// Throws Error (kBadUsage) for what is wrong with the configuration itself, before any host is touched.
+void check_run_config(const RunConfig& config);
+
+// Throws Error (kBadUsage) when it is no regular expression.
+void check_expect(const std::string& pattern);
+
+// Launches the guest, connects it to standard input and output and runs it to its end. `launched` is called once it is
+// measured, before it runs. SIGINT, SIGTERM, SIGHUP and SIGQUIT end the run with 128 + their number. Throws Error when
+// the launch fails.
+[[nodiscard]] Outcome run_guest(kvm::Host& host, const RunConfig& config,
+                                const std::function<void(const LaunchReport&)>& launched);
+
+}  // namespace sevisor::vmm

@@ -1,0 +1,38 @@
+// The report that --json writes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "vmm/launch.hpp"
+#include "vmm/outcome.hpp"
+
+namespace sevisor::vmm {
+
+struct ReportContents {
+  std::string host;  // "kernel" or "emulated"
+  std::uint32_t policy = 0;
+  unsigned cpus = 1;
+  std::string cpu_type;
+  LaunchReport launch;
+};
+
+// One object, as docs/run.md describes it, with a line feed at its end.
+[[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome);
+
+// A file that is replaced as a whole or not at all.
+class ReportFile {
+ public:
+  // Throws Error (kBadUsage) when the file could not be written; does not touch it yet and leaves nothing behind.
+  explicit ReportFile(std::string path);
+
+  // Throws Error (kBadUsage).
+  void write(const std::string& text) const;
+
+ private:
+  [[nodiscard]] bool is_special() const;  // a device or pipe, which is written in place
+
+  std::string path_;
+};
+
+}  // namespace sevisor::vmm

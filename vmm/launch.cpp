@@ -1,0 +1,165 @@
+#include "vmm/launch.hpp"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "sev/footer_table.hpp"
+#include "sev/initial_vmsa.hpp"
+#include "sev/launch_digest.hpp"
+#include "vmm/cpuid_table.hpp"
+#include "vmm/memory_map.hpp"
+#include "vmm/size_text.hpp"
+
+namespace sevisor::vmm {
+
+namespace {
+
+constexpr std::uint32_t kLeafEncryption = 0x8000001f;  // EAX[3]: SEV-ES; EBX[5:0]: C-bit
+constexpr std::uint32_t kLeafSizes = 0x80000008;       // EAX[7:0]: physical address bits
+
+// VmsaSegment attributes as kvm_segment has them.
+kvm_segment make_segment(std::uint16_t selector, std::uint64_t base, std::uint16_t attributes) {
+  kvm_segment segment{};
+  segment.selector = selector;
+  segment.base = base;
+  segment.limit = sev::kResetLimit;
+  segment.type = attributes & 0xf;
+  segment.s = attributes >> 4 & 1;
+  segment.dpl = attributes >> 5 & 3;
+  segment.present = attributes >> 7 & 1;
+  return segment;
+}
+
+// Every value that goes into the VMSA is set, so that the digest is the one that sev::launch_digest() computes.
+void set_reset_state(const kvm::Vcpu& vcpu, std::uint32_t reset_address, std::uint32_t cpu_signature) {
+  kvm_sregs sregs = vcpu.sregs();  // APIC base and CR8 stay the host's
+  sregs.cs = make_segment(sev::kResetCodeSelector, reset_address & 0xffff0000, sev::kResetCodeAttributes);
+  for (kvm_segment* segment : {&sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss}) {
+    *segment = make_segment(0, 0, sev::kResetDataAttributes);
+  }
+  sregs.tr = make_segment(0, 0, sev::kResetTaskAttributes);
+  sregs.ldt = make_segment(0, 0, sev::kResetLdtAttributes);
+  sregs.gdt = {};
+  sregs.gdt.limit = sev::kResetLimit;
+  sregs.idt = sregs.gdt;
+  sregs.cr0 = sev::kResetCr0;
+  sregs.cr2 = sregs.cr3 = sregs.cr4 = 0;
+  sregs.efer = 0;
+  vcpu.set_sregs(sregs);
+
+  kvm_regs regs{};
+  regs.rip = reset_address & 0xffff;
+  regs.rflags = sev::kResetRflags;
+  regs.rdx = cpu_signature;
+  vcpu.set_regs(regs);
+}
+
+Mapping load_firmware(std::span<const std::byte> image) {
+  Mapping memory = Mapping::anonymous(image.size(), PROT_READ | PROT_WRITE);
+  std::copy(image.begin(), image.end(), memory.data());
+  return memory;
+}
+
+// The guest's addresses must not reach the C-bit or what encryption takes of the address.
+void check_address_width(const kvm::CpuidTable& supported, const GuestRam& ram) {
+  const kvm_cpuid_entry2* sizes = find_leaf(supported, kLeafSizes);
+  const kvm_cpuid_entry2* encryption = find_leaf(supported, kLeafEncryption);
+  if (sizes == nullptr || encryption == nullptr) {
+    throw Error(ExitCode::kHostCannot, "read the host's CPUID leaves 0x80000008 and 0x8000001f", "one is missing",
+                "Use a host with SEV-ES, or --host emulated.");
+  }
+  const unsigned bits = std::min(sizes->eax & 0xff, encryption->ebx & 0x3f);
+  const GuestRam::Region& last = ram.regions().back();
+  if (bits < 64 && last.base.value + last.memory.size() > std::uint64_t{1} << bits) {
+    throw Error(ExitCode::kBadUsage, "lay out the guest's memory",
+                fmt::format("it would end at {:#x}, and the host's guests have {} address bits",
+                            last.base.value + last.memory.size(), bits),
+                "Lower --memory.");
+  }
+}
+
+}  // namespace
+
+std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name) {
+  if (image.size() % kPageSize != 0 || image.size() > kFirmwareMaxSize) {
+    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}'", name),
+                fmt::format("it has {} bytes; a multiple of {} up to {} is needed", image.size(), kPageSize,
+                            size_text(kFirmwareMaxSize)),
+                "Give a whole firmware image, such as OVMF_CODE.fd, or leave out --firmware.");
+  }
+  return sev::require_ap_reset_address(sev::parse_footer_table(image));
+}
+
+std::optional<std::string> why_no_sev_es(kvm::Host& host) {
+  try {
+    const kvm::Kvm kvm = kvm::Kvm::open(host);
+    if (!kvm.create_vm().can_encrypt()) return "/dev/kvm does not offer encrypted guests (SEV is off or absent)";
+    const sev_user_data_status status = kvm::SevDevice::open(host).platform_status();
+    if (!(status.flags & SEV_STATUS_FLAGS_CONFIG_ES)) {
+      // The flag is valid only once the platform is initialised, which the first guest may do.
+      const kvm_cpuid_entry2* leaf = nullptr;
+      const kvm::CpuidTable supported = kvm.supported_cpuid();
+      leaf = find_leaf(supported, kLeafEncryption);
+      if (leaf == nullptr || !(leaf->eax & 1U << 3)) return "the host offers SEV guests, but not SEV-ES ones";
+    }
+  } catch (const Error& error) {
+    return fmt::format("{}: {}", error.tried(), error.came_back());
+  }
+  return std::nullopt;
+}
+
+LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config) {
+  const std::uint32_t ap_reset_address = check_firmware(config.firmware, config.firmware_name);
+  const kvm::Kvm kvm = kvm::Kvm::open(host);
+  if (config.vcpus > kvm.max_vcpus()) {
+    throw Error(ExitCode::kBadUsage, fmt::format("make {} vCPUs", config.vcpus),
+                fmt::format("the {} host allows {}", host.name(), kvm.max_vcpus()), "Lower --cpus.");
+  }
+  const kvm::CpuidTable supported = kvm.supported_cpuid();
+  check_address_width(supported, ram);
+
+  kvm::SevDevice sev = kvm::SevDevice::open(host);
+  LaunchedGuest guest{std::move(sev), load_firmware(config.firmware), kvm.create_vm(), {}, {}};
+  const kvm::Vm& vm = guest.vm;
+  vm.sev_es_init();
+  guest.report.init_api = "KVM_SEV_ES_INIT";
+  const sev_user_data_status status = guest.sev.platform_status();
+  guest.report.api = {status.api_major, status.api_minor, status.build};
+
+  vm.create_irqchip();
+  vm.create_pit();
+  std::uint32_t slot = 0;
+  for (const GuestRam::Region& region : ram.regions()) vm.set_memory_slot(slot++, region.base, region.memory.bytes());
+  // A writable slot: a write to a read-only one would need emulation, which no SEV-ES guest gets.
+  vm.set_memory_slot(slot, Gpa(kFirmwareEnd - guest.firmware.size()), guest.firmware.bytes());
+  for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());
+  vm.register_encrypted_region(guest.firmware.bytes());
+
+  vm.launch_start(guest.sev, config.policy);
+  vm.launch_update_data(guest.firmware.bytes());
+  guest.vcpus.reserve(config.vcpus);
+  for (unsigned index = 0; index < config.vcpus; ++index) {
+    guest.vcpus.push_back(vm.create_vcpu(index));
+    const kvm::Vcpu& vcpu = guest.vcpus.back();
+    vcpu.set_cpuid(make_cpuid_table(supported, {config.cpu_signature, config.vcpus, index}));
+    set_reset_state(vcpu, index == 0 ? sev::kBspResetAddress : ap_reset_address, config.cpu_signature);
+  }
+  vm.launch_update_vmsa();
+  guest.report.measurement = vm.launch_measure();
+  vm.launch_finish();
+
+  sev::LaunchContents contents;
+  contents.firmware = config.firmware;
+  contents.vcpus = config.vcpus;
+  contents.cpu_signature = config.cpu_signature;
+  contents.ap_reset_address = ap_reset_address;
+  contents.vmsa_form = sev::VmsaForm::kEsInit;
+  guest.report.digest = sev::launch_digest(contents);
+  return guest;
+}
+
+}  // namespace sevisor::vmm

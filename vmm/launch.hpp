@@ -1,0 +1,55 @@
+// Launches an SEV-ES guest, in the order that the kernel and the Secure Processor demand.
+// Linux Documentation/virt/kvm/x86/amd-memory-encryption.rst; AMD SEV API (55766) chapter 6.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapping.hpp"
+#include "sev/measurement.hpp"
+#include "sev/sha256.hpp"
+#include "vmm/guest_ram.hpp"
+#include "vmm/kvm/handles.hpp"
+
+namespace sevisor::vmm {
+
+struct LaunchConfig {
+  std::uint32_t policy = 0;
+  unsigned vcpus = 1;
+  std::uint32_t cpu_signature = 0;
+  std::span<const std::byte> firmware;  // the whole image
+  std::string firmware_name;            // for messages
+};
+
+struct LaunchReport {
+  std::string init_api;  // the command that made the VM an SEV-ES one
+  sev::ApiVersion api;
+  sev::Digest digest{};  // as this program computes it
+  sev::Measurement measurement{};
+};
+
+// What must live as long as the guest runs; members are destroyed last to first.
+struct LaunchedGuest {
+  kvm::SevDevice sev;
+  Mapping firmware;
+  kvm::Vm vm;
+  std::vector<kvm::Vcpu> vcpus;
+  LaunchReport report;
+};
+
+// `name`: of the file, for messages. Throws Error (kBadUsage) when the image cannot be a SEV-ES guest's firmware.
+// Returns the address at which it wants further vCPUs to start.
+[[nodiscard]] std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name);
+
+// nullopt if the host can run SEV-ES guests, else why not.
+[[nodiscard]] std::optional<std::string> why_no_sev_es(kvm::Host& host);
+
+// The guest is ready to run when this returns. `ram` must outlive it. Throws Error.
+[[nodiscard]] LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config);
+
+}  // namespace sevisor::vmm

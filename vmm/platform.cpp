@@ -1,0 +1,87 @@
+#include "vmm/platform.hpp"
+
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "devices/acpi/tables.hpp"
+#include "devices/e820.hpp"
+
+namespace sevisor::vmm {
+
+namespace {
+
+using devices::FwCfgItem;
+using devices::FwCfgKey;
+
+devices::IrqLine line_of(const Platform::Wiring& wiring, std::uint32_t gsi) {
+  return [set_irq = wiring.set_irq, gsi](bool level) { set_irq(gsi, level); };
+}
+
+FwCfgItem item_of(const FileBytes& file, std::size_t begin, std::size_t size) {
+  return FwCfgItem(std::span(*file).subspan(begin, size), file);
+}
+
+}  // namespace
+
+Platform::Platform(const Wiring& wiring, const Config& config)
+    : uart_(line_of(wiring, devices::kCom1Irq), wiring.console),
+      serial_input_(uart_),
+      rtc_(wiring.clock, {config.rtc_time, config.memory.low_size(), config.memory.high_size()},
+           line_of(wiring, devices::kRtcIrq)),
+      pm_timer_(wiring.clock),
+      sleep_(wiring.events),
+      reset_(wiring.events),
+      system_control_(wiring.events),
+      keyboard_(wiring.events),
+      fw_cfg_(&wiring.dma) {
+  ports_.add(devices::kI8042DataPort, 1, keyboard_, "i8042 data", devices::I8042Stub::kDataOffset);
+  ports_.add(devices::kI8042CommandPort, 1, keyboard_, "i8042 command", devices::I8042Stub::kCommandOffset);
+  ports_.add(devices::kRtcPort, devices::RtcCmos::kLength, rtc_, "RTC");
+  ports_.add(devices::kPostCodePort, 1, post_code_, "POST code");
+  ports_.add(devices::kSystemControlPortA, devices::SystemControlA::kLength, system_control_, "system control A");
+  ports_.add(devices::kCom1Port, devices::Uart16550::kLength, serial_input_, "COM1");
+  ports_.add(devices::kFwCfgPort, devices::FwCfg::kLength, fw_cfg_, "fw_cfg");
+  ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
+  ports_.add(devices::kSleepControlPort, devices::SleepRegisters::kLength, sleep_, "sleep registers");
+  ports_.add(devices::kResetPort, devices::ResetRegister::kLength, reset_, "reset register");
+  add_tables(config);
+}
+
+void Platform::add_tables(const Config& config) {
+  std::vector<devices::E820Entry> map;
+  for (const RamRange& range : config.memory.ram) map.push_back({range.base, range.size, devices::E820Type::kRam});
+  fw_cfg_.add_file(devices::kE820File, FwCfgItem(devices::encode_e820(map)));
+
+  devices::acpi::Machine machine;
+  machine.apic_ids.resize(config.vcpus);
+  std::iota(machine.apic_ids.begin(), machine.apic_ids.end(), 0U);
+  devices::acpi::Files files = devices::acpi::build(machine);
+  fw_cfg_.add_file(devices::acpi::kTablesFile, FwCfgItem(std::move(files.tables)));
+  fw_cfg_.add_file(devices::acpi::kRsdpFile, FwCfgItem(std::move(files.rsdp)));
+  fw_cfg_.add_file(devices::acpi::kLoaderFile, FwCfgItem(std::move(files.loader)));
+
+  const auto vcpus = static_cast<std::uint16_t>(config.vcpus);
+  fw_cfg_.add(FwCfgKey::kCpuCount, FwCfgItem::u16(vcpus));
+  fw_cfg_.add(FwCfgKey::kMaxCpus, FwCfgItem::u16(vcpus));
+  fw_cfg_.add(FwCfgKey::kRamSize, FwCfgItem::u64(config.memory.low_size() + config.memory.high_size()));
+  fw_cfg_.add(FwCfgKey::kNoGraphic, FwCfgItem::u16(1));
+}
+
+void Platform::add_kernel(const FileBytes& kernel, const BzImage& header, const FileBytes& initrd,
+                          const std::string& cmdline) {
+  const std::size_t rest = kernel->size() - header.setup_size;
+  fw_cfg_.add(FwCfgKey::kSetupSize, FwCfgItem::u32(static_cast<std::uint32_t>(header.setup_size)));
+  fw_cfg_.add(FwCfgKey::kSetupData, item_of(kernel, 0, header.setup_size));
+  fw_cfg_.add(FwCfgKey::kKernelSize, FwCfgItem::u32(static_cast<std::uint32_t>(rest)));
+  fw_cfg_.add(FwCfgKey::kKernelData, item_of(kernel, header.setup_size, rest));
+  if (initrd != nullptr) {
+    fw_cfg_.add(FwCfgKey::kInitrdSize, FwCfgItem::u32(static_cast<std::uint32_t>(initrd->size())));
+    fw_cfg_.add(FwCfgKey::kInitrdData, item_of(initrd, 0, initrd->size()));
+  }
+  const auto text = std::as_bytes(std::span(cmdline.c_str(), cmdline.size() + 1));  // with the final NUL
+  fw_cfg_.add(FwCfgKey::kCommandLineSize, FwCfgItem::u32(static_cast<std::uint32_t>(text.size())));
+  fw_cfg_.add(FwCfgKey::kCommandLineData, FwCfgItem(std::vector<std::byte>(text.begin(), text.end())));
+}
+
+}  // namespace sevisor::vmm

@@ -1,0 +1,67 @@
+// The devices of the machine on their two buses.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "devices/bus.hpp"
+#include "devices/clock.hpp"
+#include "devices/debug_ports.hpp"
+#include "devices/fw_cfg.hpp"
+#include "devices/guest_dma.hpp"
+#include "devices/machine_event.hpp"
+#include "devices/pm_timer.hpp"
+#include "devices/power.hpp"
+#include "devices/rtc_cmos.hpp"
+#include "devices/uart_16550.hpp"
+#include "vmm/bzimage.hpp"
+#include "vmm/input_file.hpp"
+#include "vmm/memory_map.hpp"
+#include "vmm/serial_input.hpp"
+#include "vmm/vcpu_exit.hpp"
+
+namespace sevisor::vmm {
+
+class Platform {
+ public:
+  struct Wiring {
+    devices::GuestDma& dma;
+    devices::Clock& clock;
+    std::function<void(std::uint32_t gsi, bool level)> set_irq;
+    devices::Uart16550::Sink console;  // what the guest prints
+    devices::MachineEventSink events;
+  };
+  struct Config {
+    unsigned vcpus = 1;
+    MemoryMap memory;
+    std::int64_t rtc_time = 0;  // seconds since 1970 when the machine starts
+  };
+
+  // What `wiring` refers to must outlive the platform.
+  Platform(const Wiring& wiring, const Config& config);
+
+  // Hands a kernel to the firmware, through fw_cfg. `initrd` may be null.
+  void add_kernel(const FileBytes& kernel, const BzImage& header, const FileBytes& initrd, const std::string& cmdline);
+
+  [[nodiscard]] Buses buses() const noexcept { return {ports_, mmio_}; }
+  [[nodiscard]] SerialInput& serial_input() noexcept { return serial_input_; }
+
+ private:
+  void add_tables(const Config& config);
+
+  devices::Uart16550 uart_;
+  SerialInput serial_input_;
+  devices::RtcCmos rtc_;
+  devices::PmTimer pm_timer_;
+  devices::SleepRegisters sleep_;
+  devices::ResetRegister reset_;
+  devices::SystemControlA system_control_;
+  devices::I8042Stub keyboard_;
+  devices::NoDevice post_code_;
+  devices::FwCfg fw_cfg_;
+  devices::Bus ports_{"port", devices::kPortBusSize};
+  devices::Bus mmio_{"MMIO", devices::kMmioBusSize};
+};
+
+}  // namespace sevisor::vmm
