@@ -3,7 +3,7 @@
 
 dev_fuzz() {
   local target='' seconds=60 program name failed=()
-  local -a programs folders
+  local -a programs options
   case $# in
     0) ;;
     1) if [[ $1 =~ ^[0-9]+$ ]]; then seconds=$1; else target=$1; fi ;;
@@ -22,12 +22,12 @@ dev_fuzz() {
   fi
   for program in "${programs[@]}"; do
     name=$(basename "$program")
-    folders=("build/fuzz/corpus/$name")
-    mkdir -p "${folders[0]}" build/fuzz/findings
-    [ ! -d "tests/fuzz/seeds/$name" ] || folders+=("tests/fuzz/seeds/$name")
+    mkdir -p "build/fuzz/corpus/$name" build/fuzz/findings
+    options=(-max_total_time="$seconds" -timeout=25 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0 -print_funcs=0
+      -artifact_prefix="build/fuzz/findings/$name-")
+    [ ! -f "tests/fuzz/${name#fuzz_}.dict" ] || options+=(-dict="tests/fuzz/${name#fuzz_}.dict")
     say "$name: $seconds s"
-    "$program" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0 \
-      -artifact_prefix="build/fuzz/findings/$name-" "${folders[@]}" || failed+=("$name")
+    "$program" "${options[@]}" "build/fuzz/corpus/$name" || failed+=("$name")
   done
   [ ${#failed[@]} -eq 0 ] || die "fuzz: found by ${failed[*]}; the inputs are in build/fuzz/findings"
   say "fuzz: nothing found"

@@ -1,0 +1,127 @@
+// The GHCB service facing a hostile guest. The input: GHCB MSR values, and pages that the guest writes before each
+// VMGEXIT.
+#include <algorithm>
+#include <vector>
+
+#include "check.hpp"
+#include "ghcb/hypervisor/service.hpp"
+#include "input.hpp"
+
+using namespace sevisor;
+
+namespace {
+
+constexpr std::uint64_t kPageAt = 0x2000;
+constexpr std::size_t kMemorySize = 0x20000;
+constexpr std::size_t kMaxExits = 16;
+// A request is over after this many completions: its data is bounded, and each completion takes a byte at least.
+constexpr std::size_t kMaxCompletions = ghcb::kScratchLimit + 1;
+
+class Hypervisor final : public ghcb::Environment {
+ public:
+  bool read_shared(Gpa gpa, std::span<std::byte> out) override {
+    if (!holds(gpa, out.size())) return false;
+    std::copy_n(memory.begin() + static_cast<std::ptrdiff_t>(gpa.value), out.size(), out.begin());
+    return true;
+  }
+  bool write_shared(Gpa gpa, std::span<const std::byte> in) override {
+    if (!holds(gpa, in.size())) return false;
+    std::ranges::copy(in, memory.begin() + static_cast<std::ptrdiff_t>(gpa.value));
+    return true;
+  }
+  std::uint64_t ghcb_msr() override { return msr; }
+  void set_ghcb_msr(std::uint64_t value) override { msr = value; }
+  ghcb::CpuidValues cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t> xcr0) override {
+    return {leaf, sub_leaf, static_cast<std::uint32_t>(xcr0.value_or(0)), 0};
+  }
+  std::optional<std::uint64_t> read_msr(std::uint32_t index) override {
+    return (index & 1) != 0 ? std::optional<std::uint64_t>(index) : std::nullopt;
+  }
+  bool write_msr(std::uint32_t index, std::uint64_t /*value*/) override { return (index & 1) != 0; }
+  std::uint64_t hypercall(const ghcb::Hypercall& call) override { return call.rax; }
+  bool port(const ghcb::PortAccess& access) override {
+    FUZZ_CHECK(access.size == 1 || access.size == 2 || access.size == 4);
+    FUZZ_CHECK(access.data.size() == std::size_t{access.size} * access.count);
+    return (access.port & 1) != 0;
+  }
+  bool mmio(const ghcb::MmioAccess& access) override {
+    FUZZ_CHECK(!access.data.empty() && access.data.size() <= 8);
+    return (access.gpa.value & 0x1000) != 0;
+  }
+  void nmi_complete() override {}
+  std::uint64_t ap_jump_table() override { return jump_table; }
+  void set_ap_jump_table(std::uint64_t gpa) override { jump_table = gpa; }
+
+  std::vector<std::byte> memory = std::vector<std::byte>(kMemorySize);
+  std::uint64_t msr = kPageAt;
+  std::uint64_t jump_table = 0;
+
+ private:
+  [[nodiscard]] bool holds(Gpa gpa, std::size_t size) const {
+    return gpa.value <= memory.size() && size <= memory.size() - gpa.value;
+  }
+};
+
+// The guest writes a GHCB: the fields that requests are made of, the rest of the page as the input has it.
+void write_page(fuzz::Input& input, Hypervisor& hypervisor) {
+  // One byte of valid bits for the common fields keeps requests well-formed often enough to get past the checks.
+  static constexpr ghcb::Field kFields[] = {ghcb::Field::kRax,      ghcb::Field::kRbx,       ghcb::Field::kRcx,
+                                            ghcb::Field::kRdx,      ghcb::Field::kCpl,       ghcb::Field::kXcr0,
+                                            ghcb::Field::kExitCode, ghcb::Field::kExitInfo1, ghcb::Field::kExitInfo2,
+                                            ghcb::Field::kScratch};
+  auto& page = *reinterpret_cast<ghcb::Page*>(hypervisor.memory.data() + kPageAt);
+  page = {};
+  const auto missing = input.take<std::uint16_t>();
+  for (unsigned i = 0; i < std::size(kFields); ++i) {
+    if ((missing >> i & 1) == 0) page.valid.set(kFields[i]);
+  }
+  const auto code = input.take<std::uint16_t>();
+  page.exit_code = (code & 0x8000) != 0 ? 0x80000000 | (code & 0xff) : code & 0x4ff;
+  page.exit_info_1 = input.take<std::uint64_t>();
+  page.exit_info_2 = input.take<std::uint64_t>();
+  page.rax = input.take<std::uint64_t>();
+  page.rcx = input.take<std::uint32_t>();
+  page.rdx = input.take<std::uint32_t>();
+  const auto scratch = input.take<std::uint64_t>();
+  page.scratch = (code & 0x4000) != 0 ? kPageAt + ghcb::kSharedBufferOffset + scratch % 0x900 : scratch;
+  page.version = input.take<std::uint8_t>();
+  page.usage = input.take<std::uint8_t>() & 1;
+  std::ranges::copy(input.bytes(64), reinterpret_cast<std::byte*>(page.shared_buffer));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  Hypervisor hypervisor;
+  ghcb::Service service({}, hypervisor);
+  for (std::size_t exits = 0; exits < kMaxExits && !input.empty(); ++exits) {
+    const auto choice = input.take<std::uint8_t>();
+    if ((choice & 3) == 0) {
+      hypervisor.msr = input.take<std::uint64_t>();
+    } else {
+      hypervisor.msr = kPageAt;
+      write_page(input, hypervisor);
+    }
+    ghcb::Outcome outcome = service.vmgexit();
+    std::size_t completions = 0;
+    while (true) {
+      if (auto* port = std::get_if<ghcb::PortExit>(&outcome)) {
+        FUZZ_CHECK(port->access.data.size() == std::size_t{port->access.size} * port->access.count);
+        FUZZ_CHECK(!port->access.data.empty() && port->access.data.size() <= ghcb::kPortChunk);
+        // All of it is the service's own: writing to it must harm nothing.
+        if (port->access.in) std::ranges::fill(port->access.data, std::byte{0xee});
+      } else if (auto* mmio = std::get_if<ghcb::MmioExit>(&outcome)) {
+        FUZZ_CHECK(!mmio->access.data.empty() && mmio->access.data.size() <= 8);
+        if (!mmio->access.write) std::ranges::fill(mmio->access.data, std::byte{0xee});
+      } else {
+        break;
+      }
+      FUZZ_CHECK(++completions <= kMaxCompletions);
+      outcome = service.complete();
+    }
+    if (std::holds_alternative<ghcb::Held>(outcome)) service.finish_hold((choice & 4) != 0);
+    if (std::holds_alternative<ghcb::Failed>(outcome) || std::holds_alternative<ghcb::Terminated>(outcome)) break;
+  }
+  return 0;
+}
