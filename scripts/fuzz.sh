@@ -26,8 +26,10 @@ dev_fuzz() {
     options=(-max_total_time="$seconds" -timeout=25 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0 -print_funcs=0
       -artifact_prefix="build/fuzz/findings/$name-")
     [ ! -f "tests/fuzz/${name#fuzz_}.dict" ] || options+=(-dict="tests/fuzz/${name#fuzz_}.dict")
+    options+=("build/fuzz/corpus/$name")
+    [ "$name" != fuzz_footer_table ] || options+=(tests/data/measurement/fw) # images to start from
     say "$name: $seconds s"
-    "$program" "${options[@]}" "build/fuzz/corpus/$name" || failed+=("$name")
+    "$program" "${options[@]}" || failed+=("$name")
   done
   [ ${#failed[@]} -eq 0 ] || die "fuzz: found by ${failed[*]}; the inputs are in build/fuzz/findings"
   say "fuzz: nothing found"

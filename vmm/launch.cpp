@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <utility>
 
@@ -133,7 +134,12 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   vm.create_irqchip();
   vm.create_pit();
   std::uint32_t slot = 0;
-  for (const GuestRam::Region& region : ram.regions()) vm.set_memory_slot(slot++, region.base, region.memory.bytes());
+  for (const GuestRam::Region& region : ram.regions()) {
+    const std::span<std::byte> bytes = region.memory.bytes();
+    vm.set_memory_slot(slot++, region.base, bytes);
+    spdlog::debug("guest memory from {:#x}: {} bytes, mapped at {}", region.base.value, bytes.size(),
+                  fmt::ptr(bytes.data()));
+  }
   // A writable slot: a write to a read-only one would need emulation, which no SEV-ES guest gets.
   vm.set_memory_slot(slot, Gpa(kFirmwareEnd - guest.firmware.size()), guest.firmware.bytes());
   for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());

@@ -27,7 +27,7 @@ refused() {
   grep -qiF -- "$word" err || wrong "the message does not name '$word': sevisor $*"
   [ ! -s out ] || wrong "something on stdout: sevisor $*"
   [ -z "$(ls -A scratch)" ] || wrong "left behind in TMPDIR: $(ls -A scratch) by: sevisor $*"
-  printf '%s\n      %s\n' "sevisor $*" "$(head -c 300 err)"
+  printf '%.200s\n      %.300s\n' "sevisor $*" "$(cat err)"
 }
 
 emulated=(run --host emulated)
@@ -59,7 +59,7 @@ done
 for count in 0 -1 many 100000 18446744073709551617; do
   refused 35 cpus "${emulated[@]}" --kernel empty --cpus "$count"
 done
-refused 35 cpu-type "${emulated[@]}" --kernel empty --cpu-type Pentium
+refused 35 Pentium "${emulated[@]}" --kernel empty --cpu-type Pentium
 refused 35 policy "${emulated[@]}" --kernel empty --policy 0x1
 refused 35 policy "${emulated[@]}" --kernel empty --policy purple
 refused 35 timeout "${emulated[@]}" --kernel empty --timeout soon
@@ -69,6 +69,7 @@ refused 35 log-level "${emulated[@]}" --kernel empty --log-level shout
 refused 35 host run --host moon --kernel empty
 refused 35 no-such-option "${emulated[@]}" --no-such-option
 refused 35 no-such-command no-such-command
+refused 35 command
 refused 35 kernel "${emulated[@]}"
 
 verdict

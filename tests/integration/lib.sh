@@ -96,3 +96,21 @@ wait_for_end() {
     wrong "exit code $status, expected $1"
   }
 }
+
+# Reading another process's memory may be forbidden (Yama, containers).
+need_guest_memory() {
+  dd if="/proc/$guest_pid/mem" of=/dev/null bs=1 count=0 2>/dev/null || skip "the memory of a process of ours may not be read"
+}
+
+# in_guest_memory TEXT LOG: how often TEXT stands in the memory that the VMM mapped for the guest, as the log (at level
+# debug) tells. grep -z: a line ends at a zero byte, so that empty memory does not become one long line.
+in_guest_memory() {
+  local start size count=0 found mappings=0
+  while read -r size start; do
+    found=$(dd if="/proc/$guest_pid/mem" bs=1M iflag=skip_bytes,count_bytes skip="$((start))" count="$size" 2>"$WORK/dd" |
+      grep -azoF "$1" | tr '\0' '\n' | grep -c .)
+    count=$((count + found)) mappings=$((mappings + 1))
+  done < <(tr -d '\r' <"$2" | sed -n 's/^.*guest memory from .*: \([0-9]*\) bytes, mapped at \(0x[0-9a-f]*\).*$/\1 \2/p')
+  [ "$mappings" -gt 0 ] || { echo "the VMM does not say where it maps guest memory" && return; }
+  echo "$count"
+}

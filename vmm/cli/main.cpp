@@ -30,7 +30,7 @@ int main_or_throw(int argc, char** argv) {
   CLI::App app("sevisor runs AMD SEV-ES guests: on an EPYC machine's KVM, or on an emulated SEV-ES host anywhere.",
                "sevisor");
   app.set_version_flag("--version", "sevisor " SEVISOR_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // that there is one is checked below: then an unknown one is named
   sevisor::cli::RunOptions run_options;
   const CLI::App* run = sevisor::cli::add_run_command(app, run_options);
   try {
@@ -41,6 +41,7 @@ int main_or_throw(int argc, char** argv) {
     const char* help = run->parsed() ? "sevisor run --help" : "sevisor --help";
     return fail(ExitCode::kBadUsage, fmt::format("{}. '{}' lists what there is.", one_line(error.what()), help));
   }
+  if (!run->parsed()) return fail(ExitCode::kBadUsage, "no command is given. 'sevisor --help' lists what there is.");
   return sevisor::cli::run_command(*run, run_options);
 }
 
