@@ -16,6 +16,7 @@
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/cpu/flags.hpp"
 #include "emulator/cpu/op.hpp"
+#include "emulator/cpu/paging_cache.hpp"
 #include "emulator/cpu/registers.hpp"
 #include "emulator/cpu/tlb.hpp"
 #include "emulator/memory/guest_memory.hpp"
@@ -99,6 +100,7 @@ struct Core final : PageObserver {
   CodeCache& code;
   VirtualClock& clock;
   std::array<Tlb, 3> tlbs;  // supervisor; user; supervisor with SMAP suspended (RFLAGS.AC)
+  PagingCache paging;
 
   struct JumpEntry {
     std::uint64_t rip;

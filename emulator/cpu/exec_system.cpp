@@ -1,0 +1,195 @@
+// The remaining system instructions: those that only exit, cache and TLB control, fences; and the table of them all.
+#include <algorithm>
+
+#include "emulator/cpu/intercepts.hpp"
+#include "emulator/cpu/system.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+// --- instructions that exit
+// -------------------------------------------------------------------------------------------
+
+enum class Who : std::uint8_t {
+  kAnyone,
+  kKernel,    // #GP(0) for others
+  kKernelUd,  // #UD for others: MONITOR, MWAIT
+  kSvm,       // #UD without EFER.SVME or outside protected mode, #GP(0) for user code
+};
+
+template <ghcb::ExitCode kCode, Who kWho>
+const Op* op_exit(Core& core, const Op* op) {
+  if constexpr (kWho == Who::kSvm) {
+    if ((core.efer & kEferSvme) == 0 || !protected_mode(core)) return core.fault(kVectorUd);
+  }
+  if constexpr (kWho != Who::kAnyone) {
+    if (core.cpl != 0) return kWho == Who::kKernelUd ? core.fault(kVectorUd) : core.fault(kVectorGp, 0);
+  }
+  return intercept<kCode>(core, op);
+}
+
+template <ghcb::ExitCode kCode, Who kWho = Who::kAnyone>
+bool select_exit(Insn& insn, Op& op) {
+  op.fn = op_exit<kCode, kWho>;
+  insn.ends_block = true;
+  return true;
+}
+
+// F3 (or F2) 0F 01 D9 is VMGEXIT, which Zydis 4.0 does not know; without the prefix VMMCALL (APM vol. 3).
+bool select_vmmcall(Insn& insn, Op& op) {
+  constexpr std::byte kRepne{0xf2};
+  constexpr std::byte kRep{0xf3};
+  constexpr std::byte kEscape{0x0f};
+  const auto opcode = std::find(insn.bytes.begin(), insn.bytes.end(), kEscape);
+  const bool repeated = std::any_of(insn.bytes.begin(), opcode, [](std::byte b) { return b == kRep || b == kRepne; });
+  return repeated ? select_exit<ghcb::kExitVmgexit>(insn, op) : select_exit<ghcb::kExitVmmcall>(insn, op);
+}
+
+// --- TLB and caches
+// ---------------------------------------------------------------------------------------------------
+
+const Op* op_invlpg(Core& core, const Op* op) {
+  if (core.cpl != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t va = core.address(op);
+  const std::uint64_t next = core.rip_after(op);
+  if (!core.long_mode || canonical(va)) core.invalidate_page(va);
+  return core.leave_at(next);
+}
+
+// CLFLUSH, CLFLUSHOPT, CLWB, CLDEMOTE. A flushed line of private memory reaches DRAM as ciphertext.
+template <bool kWriteBack>
+const Op* op_flush_line(Core& core, const Op* op) {
+  Core::Translation t;
+  if (!core.translate(core.address(op), Access::kRead, false, t)) return core.fault();
+  if constexpr (kWriteBack) {
+    if (t.view == View::kPrivate) core.memory.write_back(t.gpa.page());
+  }
+  return op + 1;
+}
+
+template <bool kWriteBack>
+bool select_flush_line(Insn& insn, Op& op) {
+  set_memory(insn, insn.op(0), op);
+  op.fn = op_flush_line<kWriteBack>;
+  return true;
+}
+
+bool select_invlpg(Insn& insn, Op& op) {
+  set_memory(insn, insn.op(0), op);
+  op.fn = op_invlpg;
+  insn.last = true;
+  return true;
+}
+
+// --- nothing to do, or nothing there
+// ----------------------------------------------------------------------------------
+
+const Op* op_nothing(Core& /*core*/, const Op* op) { return op + 1; }
+
+bool select_nothing(Insn& /*insn*/, Op& op) {
+  op.fn = op_nothing;
+  return true;
+}
+
+bool select_undefined(Insn& insn, Op& op) {
+  op.fn = op_undefined;
+  insn.ends_block = true;
+  return true;
+}
+
+void add_exits(SelectorTable& table) {
+  table[ZYDIS_MNEMONIC_CPUID] = select_exit<ghcb::kExitCpuid>;
+  table[ZYDIS_MNEMONIC_HLT] = select_exit<ghcb::kExitHlt, Who::kKernel>;
+  table[ZYDIS_MNEMONIC_PAUSE] = select_exit<ghcb::kExitPause>;
+  table[ZYDIS_MNEMONIC_INVD] = select_exit<ghcb::kExitInvd, Who::kKernel>;
+  table[ZYDIS_MNEMONIC_WBINVD] = select_exit<ghcb::kExitWbinvd, Who::kKernel>;  // and WBNOINVD
+  table[ZYDIS_MNEMONIC_MONITOR] = select_exit<ghcb::kExitMonitor, Who::kKernelUd>;
+  table[ZYDIS_MNEMONIC_MWAIT] = select_exit<ghcb::kExitMwait, Who::kKernelUd>;
+  table[ZYDIS_MNEMONIC_MONITORX] = select_exit<ghcb::kExitMonitor>;
+  table[ZYDIS_MNEMONIC_MWAITX] = select_exit<ghcb::kExitMwait>;
+  table[ZYDIS_MNEMONIC_RDPRU] = select_exit<ghcb::kExitRdpru>;
+  table[ZYDIS_MNEMONIC_VMMCALL] = select_vmmcall;
+  table[ZYDIS_MNEMONIC_VMRUN] = select_exit<ghcb::kExitVmrun, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_VMLOAD] = select_exit<ghcb::kExitVmload, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_VMSAVE] = select_exit<ghcb::kExitVmsave, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_STGI] = select_exit<ghcb::kExitStgi, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_CLGI] = select_exit<ghcb::kExitClgi, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_SKINIT] = select_exit<ghcb::kExitSkinit, Who::kSvm>;
+  table[ZYDIS_MNEMONIC_INVLPGA] = select_exit<ghcb::kExitInvlpga, Who::kSvm>;
+}
+
+void add_undefined(SelectorTable& table) {
+  // Of other vendors, of SMM, or never advertised by CPUID here.
+  for (const ZydisMnemonic m :
+       {ZYDIS_MNEMONIC_UD0,       ZYDIS_MNEMONIC_UD1,       ZYDIS_MNEMONIC_UD2,      ZYDIS_MNEMONIC_RSM,
+        ZYDIS_MNEMONIC_GETSEC,    ZYDIS_MNEMONIC_VMCALL,    ZYDIS_MNEMONIC_VMLAUNCH, ZYDIS_MNEMONIC_VMRESUME,
+        ZYDIS_MNEMONIC_VMXOFF,    ZYDIS_MNEMONIC_VMXON,     ZYDIS_MNEMONIC_VMREAD,   ZYDIS_MNEMONIC_VMWRITE,
+        ZYDIS_MNEMONIC_VMPTRLD,   ZYDIS_MNEMONIC_VMPTRST,   ZYDIS_MNEMONIC_VMCLEAR,  ZYDIS_MNEMONIC_VMFUNC,
+        ZYDIS_MNEMONIC_INVEPT,    ZYDIS_MNEMONIC_INVVPID,   ZYDIS_MNEMONIC_INVPCID,  ZYDIS_MNEMONIC_INVLPGB,
+        ZYDIS_MNEMONIC_TLBSYNC,   ZYDIS_MNEMONIC_MCOMMIT,   ZYDIS_MNEMONIC_PSMASH,   ZYDIS_MNEMONIC_PVALIDATE,
+        ZYDIS_MNEMONIC_RMPADJUST, ZYDIS_MNEMONIC_RMPUPDATE, ZYDIS_MNEMONIC_ENCLS,    ZYDIS_MNEMONIC_ENCLU,
+        ZYDIS_MNEMONIC_ENCLV,     ZYDIS_MNEMONIC_ENQCMD,    ZYDIS_MNEMONIC_ENQCMDS,  ZYDIS_MNEMONIC_PCONFIG,
+        ZYDIS_MNEMONIC_SERIALIZE, ZYDIS_MNEMONIC_WRPKRU,    ZYDIS_MNEMONIC_RDPKRU,   ZYDIS_MNEMONIC_SAVEPREVSSP,
+        ZYDIS_MNEMONIC_SETSSBSY,  ZYDIS_MNEMONIC_CLRSSBSY,  ZYDIS_MNEMONIC_RSTORSSP, ZYDIS_MNEMONIC_INCSSPD,
+        ZYDIS_MNEMONIC_INCSSPQ,   ZYDIS_MNEMONIC_WRSSD,     ZYDIS_MNEMONIC_WRSSQ,    ZYDIS_MNEMONIC_WRUSSD,
+        ZYDIS_MNEMONIC_WRUSSQ,    ZYDIS_MNEMONIC_UMONITOR,  ZYDIS_MNEMONIC_UMWAIT,   ZYDIS_MNEMONIC_TPAUSE,
+        ZYDIS_MNEMONIC_XBEGIN,    ZYDIS_MNEMONIC_XEND,      ZYDIS_MNEMONIC_XABORT,   ZYDIS_MNEMONIC_XTEST,
+        ZYDIS_MNEMONIC_MOVDIR64B, ZYDIS_MNEMONIC_MOVDIRI,   ZYDIS_MNEMONIC_PTWRITE}) {
+    table[m] = select_undefined;
+  }
+}
+
+void add_caches(SelectorTable& table) {
+  table[ZYDIS_MNEMONIC_INVLPG] = select_invlpg;
+  table[ZYDIS_MNEMONIC_CLFLUSH] = table[ZYDIS_MNEMONIC_CLFLUSHOPT] = select_flush_line<true>;
+  table[ZYDIS_MNEMONIC_CLWB] = select_flush_line<false>;
+  // Memory accesses happen in program order. Shadow stacks do not exist: RDSSP and ENDBR are no-operations.
+  for (const ZydisMnemonic m :
+       {ZYDIS_MNEMONIC_LFENCE, ZYDIS_MNEMONIC_MFENCE, ZYDIS_MNEMONIC_SFENCE, ZYDIS_MNEMONIC_ENDBR32,
+        ZYDIS_MNEMONIC_ENDBR64, ZYDIS_MNEMONIC_RDSSPD, ZYDIS_MNEMONIC_RDSSPQ, ZYDIS_MNEMONIC_CLDEMOTE,
+        ZYDIS_MNEMONIC_PREFETCH, ZYDIS_MNEMONIC_PREFETCHNTA, ZYDIS_MNEMONIC_PREFETCHT0, ZYDIS_MNEMONIC_PREFETCHT1,
+        ZYDIS_MNEMONIC_PREFETCHT2, ZYDIS_MNEMONIC_PREFETCHW, ZYDIS_MNEMONIC_PREFETCHWT1}) {
+    table[m] = select_nothing;
+  }
+}
+
+// Names that are also integer instructions', whose selectors have declined these forms.
+bool select_system_move(Insn& insn, Op& op) {
+  for (const unsigned n : {0U, 1U}) {
+    if (!insn.is_reg(n)) continue;
+    switch (ZydisRegisterGetClass(insn.op(n).reg.value)) {
+      case ZYDIS_REGCLASS_SEGMENT:
+        return select_segment_move(insn, op);
+      case ZYDIS_REGCLASS_CONTROL:
+      case ZYDIS_REGCLASS_DEBUG:
+        return select_control_register(insn, op);
+      default:
+        break;
+    }
+  }
+  return false;
+}
+
+void add_shared_mnemonics(SelectorTable& table) {
+  table[ZYDIS_MNEMONIC_JMP] = table[ZYDIS_MNEMONIC_CALL] = table[ZYDIS_MNEMONIC_RET] = select_far_branch;
+  table[ZYDIS_MNEMONIC_POP] = select_segment_pop;
+  table[ZYDIS_MNEMONIC_MOV] = select_system_move;
+}
+
+}  // namespace
+
+void add_system(SelectorTable& table) {
+  add_shared_mnemonics(table);
+  add_exits(table);
+  add_undefined(table);
+  add_caches(table);
+  add_far_control(table);
+  add_segments(table);
+  add_control_registers(table);
+  add_msr(table);
+  add_io(table);
+  add_flags(table);
+}
+
+}  // namespace sevisor::emulator
