@@ -167,6 +167,8 @@ std::optional<Instruction> decode(std::span<const std::uint8_t> code) noexcept {
     instruction.has_modrm = true;
     if (entry->form != Form::kModrmRegister) read_memory_operand(bytes, instruction);
   }
+  // Group 7 has other instructions, with memory operands, under 0F 01.
+  if (instruction.opcode == 0x0f01 && instruction.mod() != 3) return std::nullopt;
   // C6 and C7 are MOV only with 0 in the register field (group 11).
   if (entry->form == Form::kModrmImm8 || entry->form == Form::kModrmImmFull) {
     if ((instruction.modrm >> 3 & 7) != 0) return std::nullopt;
