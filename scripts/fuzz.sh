@@ -12,11 +12,12 @@ dev_fuzz() {
   esac
   [[ $seconds =~ ^[0-9]+$ ]] || die "SECONDS is a number, not '$seconds'"
   need_packages build fuzz
+  target=${target#fuzz_}
   build_preset fuzz fuzz_targets
   mapfile -t programs < <(find build/fuzz -type f -name 'fuzz_*' -perm -u+x | sort)
   [ ${#programs[@]} -gt 0 ] || die "there are no fuzz targets"
   if [ -n "$target" ]; then
-    mapfile -t programs < <(printf '%s\n' "${programs[@]}" | grep "/fuzz_${target#fuzz_}\$")
+    mapfile -t programs < <(printf '%s\n' "${programs[@]}" | grep "/fuzz_$target\$")
     [ ${#programs[@]} -gt 0 ] || die "no fuzz target '$target'; there are: $(find build/fuzz -type f -name 'fuzz_*' \
       -perm -u+x -printf '%f ' | sed 's/fuzz_//g')"
   fi

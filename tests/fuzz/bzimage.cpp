@@ -12,7 +12,7 @@ using namespace sevisor;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const vmm::BzImage kernel = vmm::parse_bzimage(std::span(reinterpret_cast<const std::byte*>(data), size));
+    const vmm::BzImage kernel = vmm::parse_bzimage(std::span(reinterpret_cast<const std::byte*>(data), size), "fuzz");
     // The rest of the file is what fw_cfg hands out as the kernel.
     FUZZ_CHECK(kernel.setup_size < size);
     vmm::check_boot_fits(kernel, 14'000'000, 100, std::uint64_t{512} << 20);
