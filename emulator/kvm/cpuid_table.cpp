@@ -1,0 +1,130 @@
+#include "emulator/kvm/cpuid_table.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "base/bytes.hpp"
+#include "emulator/kvm/platform.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+// Bit numbers: AMD APM vol. 3 appendix E.
+template <class... Bits>
+constexpr std::uint32_t bits(Bits... numbers) {
+  return ((std::uint32_t{1} << numbers) | ...);
+}
+
+constexpr std::uint32_t kSignature = 0x00a00f11;  // family 25 model 1 stepping 1: EPYC of the third generation
+
+// Fn0000_0001_ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND
+constexpr std::uint32_t kFeatures1Ecx = bits(0, 9, 13, 19, 20, 21, 22, 23, 24, 26, 30);
+constexpr std::uint32_t kOsxsave = bits(27);
+// Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, CMOV, PAT, PSE36, CLFLUSH,
+// MMX, FXSR, SSE, SSE2
+constexpr std::uint32_t kFeatures1Edx = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 19, 23, 24, 25, 26);
+// Those of them that Fn8000_0001_EDX repeats (SYSENTER, SSE and SSE2 it does not)
+constexpr std::uint32_t kRepeated = kFeatures1Edx & ~bits(11, 19, 25, 26);
+// Fn0000_0007_EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB
+constexpr std::uint32_t kFeatures7Ebx = bits(0, 3, 7, 8, 9, 18, 19, 20, 23, 24);
+constexpr std::uint32_t kFeatures7Ecx = bits(2);  // UMIP
+constexpr std::uint32_t kFeatures7Edx = bits(4);  // FSRM
+// Fn8000_0001_ECX: LAHF in 64-bit mode, MOV CR8 by LOCK MOV CR0, LZCNT, PREFETCHW
+constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 8);
+// Fn8000_0001_EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode
+constexpr std::uint32_t kExtendedEdx = kRepeated | bits(11, 20, 26, 27, 29);
+constexpr std::uint32_t kInvariantTsc = bits(8);       // Fn8000_0007_EDX
+constexpr std::uint32_t kAlwaysRunningApic = bits(2);  // Fn0000_0006_EAX
+constexpr std::uint32_t kSev = bits(1, 3);             // Fn8000_001F_EAX: SEV, SEV-ES
+constexpr std::uint32_t kReducedBits = 1;              // Fn8000_001F_EBX[11:6]: the C-bit
+
+constexpr std::uint32_t kXsaveLeaf = 0xd;
+constexpr std::uint32_t kTopologyLeaf = 0xb;
+constexpr std::uint32_t kXsaveMask = 3;         // x87 and SSE
+constexpr std::uint32_t kXsaveArea = 512 + 64;  // legacy area and header, bytes
+
+constexpr std::string_view kBrand = "sevisor emulated SEV-ES processor";
+
+kvm_cpuid_entry2 entry(std::uint32_t leaf, std::uint32_t eax, std::uint32_t ebx, std::uint32_t ecx, std::uint32_t edx) {
+  return {.function = leaf, .index = 0, .flags = 0, .eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx, .padding = {}};
+}
+kvm_cpuid_entry2 indexed(std::uint32_t leaf, std::uint32_t index, std::uint32_t eax, std::uint32_t ebx,
+                         std::uint32_t ecx, std::uint32_t edx) {
+  kvm_cpuid_entry2 e = entry(leaf, eax, ebx, ecx, edx);
+  e.index = index;
+  e.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+  return e;
+}
+// "AuthenticAMD" in EBX, EDX, ECX.
+kvm_cpuid_entry2 vendor(std::uint32_t leaf, std::uint32_t last) {
+  return entry(leaf, last, 0x68747541, 0x444d4163, 0x69746e65);
+}
+
+}  // namespace
+
+std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
+  std::vector<kvm_cpuid_entry2> table{
+      vendor(0, kXsaveLeaf),
+      entry(1, kSignature, 8 << 8, kFeatures1Ecx, kFeatures1Edx),  // CLFLUSH line: 8 quadwords
+      entry(6, kAlwaysRunningApic, 0, 0, 0),
+      indexed(7, 0, 0, kFeatures7Ebx, kFeatures7Ecx, kFeatures7Edx),
+      indexed(kTopologyLeaf, 0, 0, 1, 0x100, 0),  // one thread a core
+      indexed(kTopologyLeaf, 1, 0, 1, 0x201, 0),  // one core
+      indexed(kXsaveLeaf, 0, kXsaveMask, kXsaveArea, kXsaveArea, 0),
+      indexed(kXsaveLeaf, 1, 0, 0, 0, 0),
+      vendor(0x80000000, 0x8000001f),
+      entry(0x80000001, kSignature, 0, kExtendedEcx, kExtendedEdx),
+      entry(0x80000002, 0, 0, 0, 0),
+      entry(0x80000003, 0, 0, 0, 0),
+      entry(0x80000004, 0, 0, 0, 0),
+      entry(0x80000005, 0xff40ff40, 0xff40ff40, 0x20080140, 0x20080140),  // L1: 32 KiB each, 8 ways, lines of 64 bytes
+      entry(0x80000006, 0, 0x42004200, 0x02006140, 0),                    // L2: 512 KiB, 8 ways
+      entry(0x80000007, 0, 0, 0, kInvariantTsc),
+      entry(0x80000008, 48 << 8 | 48, 0, 0, 0),
+      entry(0x8000001f, kSev, kReducedBits << 6 | c_bit, Platform::kLimits.max_asid,
+            Platform::kLimits.min_plain_sev_asid),
+  };
+  char brand[48] = {};
+  std::memcpy(brand, kBrand.data(), kBrand.size());
+  for (unsigned part = 0; part < 3; ++part) {
+    const auto e = std::find_if(table.begin(), table.end(),
+                                [&](const kvm_cpuid_entry2& x) { return x.function == 0x80000002 + part; });
+    const char* text = brand + 16 * part;
+    e->eax = load<std::uint32_t>(text);
+    e->ebx = load<std::uint32_t>(text + 4);
+    e->ecx = load<std::uint32_t>(text + 8);
+    e->edx = load<std::uint32_t>(text + 12);
+  }
+  return table;
+}
+
+const kvm_cpuid_entry2* find_cpuid(std::span<const kvm_cpuid_entry2> table, std::uint32_t leaf,
+                                   std::uint32_t sub_leaf) {
+  for (const kvm_cpuid_entry2& e : table) {
+    if (e.function != leaf) continue;
+    if (!(e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e.index == sub_leaf) return &e;
+  }
+  return nullptr;
+}
+
+ghcb::CpuidValues answer_cpuid(std::span<const kvm_cpuid_entry2> table, std::uint32_t leaf, std::uint32_t sub_leaf,
+                               const CpuidContext& context) {
+  const kvm_cpuid_entry2* e = find_cpuid(table, leaf, sub_leaf);
+  if (e == nullptr) {
+    // A level beyond the last: its number and the APIC ID (APM vol. 3 E.3.9).
+    if (leaf == kTopologyLeaf) {
+      if (const auto* level = find_cpuid(table, leaf, 1)) return {0, 0, sub_leaf & 0xff, level->edx};
+    }
+    return {};
+  }
+  ghcb::CpuidValues values{e->eax, e->ebx, e->ecx, e->edx};
+  if (leaf == 1) values.ecx = context.osxsave ? values.ecx | kOsxsave : values.ecx & ~kOsxsave;
+  // EBX: size of the area for what XCR0 enables; x87 and SSE share the legacy area.
+  if (leaf == kXsaveLeaf && sub_leaf == 0)
+    values.ebx = (context.xcr0 & ~std::uint64_t{kXsaveMask}) ? e->ebx : kXsaveArea;
+  return values;
+}
+
+}  // namespace sevisor::emulator

@@ -1,0 +1,33 @@
+// CPUID of the emulated processor: what KVM_GET_SUPPORTED_CPUID offers, and what a guest is answered from the table
+// that KVM_SET_CPUID2 gave to its vCPU.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "ghcb/hypervisor/environment.hpp"
+#include "vmm/kvm/abi.hpp"
+
+namespace sevisor::emulator {
+
+// All that the engine implements and no more. The hypervisor bit (leaf 1 ECX[31]) is clear and the leaves from
+// 0x40000000 on are absent: with the bit set Linux looks for signatures at 256 leaves, twice, and each is an exit.
+[[nodiscard]] std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit);
+
+inline constexpr std::size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
+
+// What the answer depends on besides the table.
+struct CpuidContext {
+  bool osxsave = false;  // CR4.OSXSAVE
+  std::uint64_t xcr0 = 1;
+};
+[[nodiscard]] ghcb::CpuidValues answer_cpuid(std::span<const kvm_cpuid_entry2> table, std::uint32_t leaf,
+                                             std::uint32_t sub_leaf, const CpuidContext& context);
+
+// The entry for a leaf and sub-leaf, null if there is none.
+[[nodiscard]] const kvm_cpuid_entry2* find_cpuid(std::span<const kvm_cpuid_entry2> table, std::uint32_t leaf,
+                                                 std::uint32_t sub_leaf);
+
+}  // namespace sevisor::emulator

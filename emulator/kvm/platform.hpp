@@ -1,0 +1,66 @@
+// What the VMs of one emulated host share: the Secure Processor, the ASIDs, the descriptors.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "base/mapping.hpp"
+#include "emulator/kvm/descriptor_table.hpp"
+#include "emulator/kvm/emulated_host.hpp"
+#include "emulator/memory/guest_memory.hpp"
+#include "emulator/psp/secure_processor.hpp"
+
+namespace sevisor::emulator {
+
+class Platform final : public MemoryController {
+ public:
+  explicit Platform(const EmulatedHostOptions& options);
+  ~Platform() override = default;
+
+  // All ASIDs are for SEV-ES guests: the engine runs no others. CPUID 0x8000001F ECX and EDX say so.
+  static constexpr PlatformLimits kLimits{.max_asid = 509, .min_plain_sev_asid = 510};
+
+  [[nodiscard]] const EmulatedHostOptions& options() const noexcept { return options_; }
+  [[nodiscard]] DescriptorTable& descriptors() noexcept { return descriptors_; }
+
+  // One command at a time, as on the mailbox. `error` gets the status.
+  template <class Buffer>
+  sev::FirmwareStatus firmware(psp::Command command, Buffer& buffer) {
+    const std::lock_guard lock(mutex_);
+    return firmware_.run(command, buffer);
+  }
+  sev::FirmwareStatus firmware(psp::Command command) {
+    const std::lock_guard lock(mutex_);
+    return firmware_.run(command);
+  }
+  [[nodiscard]] psp::PlatformState state() const {
+    const std::lock_guard lock(mutex_);
+    return firmware_.state();
+  }
+  // INIT with SEV-ES, if the platform is not initialised.
+  sev::FirmwareStatus initialise();
+
+  // An ASID for `memory`'s guest; 0 when none is left.
+  std::uint32_t take_asid(GuestMemory& memory);
+  // After DEACTIVATE.
+  void give_back_asid(std::uint32_t asid);
+
+ private:
+  void install_key(std::uint32_t asid, const Key128& key, const Key128& tweak_key) override;
+  void remove_key(std::uint32_t asid) override;
+  void encrypt_in_place(std::uint32_t asid, std::span<std::byte> memory) override;
+  void decrypt(std::uint32_t asid, std::span<const std::byte> memory, std::span<std::byte> plain) override;
+  void store(std::uint32_t asid, std::span<std::byte> memory, std::span<const std::byte> plain) override;
+
+  EmulatedHostOptions options_;
+  DescriptorTable descriptors_;
+  mutable std::mutex mutex_;
+  Mapping tmr_;  // the trusted memory region: reserved for the Secure Processor, never looked at
+  std::map<std::uint32_t, GuestMemory*> guests_;  // by ASID
+  std::set<std::uint32_t> used_asids_;            // since the last DF_FLUSH
+  SecureProcessor firmware_;
+};
+
+}  // namespace sevisor::emulator

@@ -1,0 +1,143 @@
+#include "emulator/kvm/scheduler.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace sevisor::emulator {
+
+namespace {
+// How often a thread that waits looks at immediate_exit, which another thread may set without a signal.
+constexpr std::chrono::milliseconds kLookAround{50};
+}  // namespace
+
+Scheduler::~Scheduler() {
+  for (const Seat& seat : seats_) ::close(seat.event);
+}
+
+std::size_t Scheduler::add(Turn& turn) {
+  const int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event < 0) throw std::runtime_error("no descriptor left for a vCPU's event");
+  seats_.push_back({.turn = &turn, .event = event});
+  return seats_.size() - 1;
+}
+
+void Scheduler::signal(Seat& seat) {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(seat.event, &one, sizeof one);
+}
+
+void Scheduler::wake() {
+  if (runner_ && idle_) signal(seats_[*runner_]);
+}
+
+bool Scheduler::wait(std::size_t self, const SignalGate& signals) {
+  const timespec timeout{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(kLookAround).count()};
+  const int event = seats_[self].event;
+  lock_.unlock();
+  const bool interrupted = signals.wait(event, timeout);
+  std::uint64_t count = 0;
+  [[maybe_unused]] const auto taken = ::read(event, &count, sizeof count);
+  lock_.lock();
+  return interrupted;
+}
+
+void Scheduler::pass_on() {
+  if (runner_) return;
+  for (Seat& seat : seats_) {
+    if (present(seat)) {
+      signal(seat);
+      return;
+    }
+  }
+}
+
+std::optional<std::size_t> Scheduler::next() {
+  for (std::size_t i = 0; i < seats_.size(); ++i) {
+    const std::size_t index = (turn_ + i) % seats_.size();
+    Seat& seat = seats_[index];
+    if ((present(seat) || !seat.absent) && seat.turn->wants_turn()) return index;
+  }
+  return std::nullopt;
+}
+
+int Scheduler::run(std::size_t self, const SignalGate& signals) {
+  Seat& seat = seats_[self];
+  seat.inside = true;
+  seat.absent = false;
+  seat.result.reset();
+  wake();
+  bool interrupted = false;
+  auto alone_since = std::chrono::steady_clock::now();
+  while (!seat.result) {
+    if (interrupted || seat.turn->exit_wanted()) {
+      seat.turn->interrupted();
+      seat.result = -EINTR;
+      seat.absent = true;
+      break;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!runner_) {
+      const auto candidate = next();
+      if (!candidate || present(seats_[*candidate])) {
+        interrupted = drive(self, signals);
+        alone_since = std::chrono::steady_clock::now();
+        continue;
+      }
+      // It is the turn of a vCPU in user space.
+      if (now - alone_since > kPatience) {
+        seats_[*candidate].absent = true;
+        continue;
+      }
+    } else {
+      alone_since = now;
+    }
+    interrupted = wait(self, signals);
+  }
+  seat.inside = false;
+  // After an exit to user space the turn stays with this vCPU, and nobody else need look.
+  if (seat.absent) pass_on();
+  return *seat.result;
+}
+
+bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
+  runner_ = self;
+  const auto resign = [this](bool interrupted) {
+    runner_.reset();
+    return interrupted;
+  };
+  while (true) {
+    lock_.let_others_in();
+    if (seats_[self].turn->exit_wanted() || signals.pending()) return resign(true);
+    for (Seat& seat : seats_) {
+      if (present(seat) && seat.turn->exit_wanted()) signal(seat);  // its own thread leaves
+    }
+    const auto index = next();
+    if (!index) {
+      const bool someone_outside =
+          std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return !present(s) && s.turn->wants_turn(); });
+      const bool timer_matters =
+          std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return present(s) && s.turn->timer_can_wake(); });
+      // Time does not jump while a vCPU that could run is in user space.
+      if (!someone_outside && timer_matters && clock_.skip_to_next_event()) continue;
+      idle_ = true;
+      const bool interrupted = wait(self, signals);
+      idle_ = false;
+      if (interrupted) return resign(true);
+      continue;
+    }
+    turn_ = *index;
+    Seat& seat = seats_[*index];
+    if (!present(seat)) return resign(false);  // its thread will be the runner when it comes back
+    seat.result = seat.turn->slice();
+    if (seat.result) {
+      if (*index != self) signal(seat);
+      return resign(false);
+    }
+    turn_ = (*index + 1) % seats_.size();
+  }
+}
+
+}  // namespace sevisor::emulator

@@ -1,0 +1,25 @@
+// /dev/sev: the Secure Processor's management interface. Linux drivers/crypto/ccp/sev-dev.c sev_ioctl().
+#pragma once
+
+#include <memory>
+
+#include "emulator/kvm/file.hpp"
+#include "emulator/kvm/platform.hpp"
+#include "vmm/kvm/abi.hpp"
+
+namespace sevisor::emulator {
+
+class SevDevice final : public File {
+ public:
+  SevDevice(std::shared_ptr<Platform> platform, bool writable) : platform_(std::move(platform)), writable_(writable) {}
+  int ioctl(unsigned long request, void* argument) override;
+
+ private:
+  int factory_reset(sev_issue_cmd& command);
+  int platform_status(sev_issue_cmd& command);
+
+  std::shared_ptr<Platform> platform_;
+  bool writable_;
+};
+
+}  // namespace sevisor::emulator

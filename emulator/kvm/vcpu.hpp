@@ -1,0 +1,153 @@
+// An emulated vCPU: what a descriptor of KVM_CREATE_VCPU stands for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/mapping.hpp"
+#include "emulator/cpu/cpu.hpp"
+#include "emulator/kvm/file.hpp"
+#include "emulator/kvm/msr_store.hpp"
+#include "emulator/kvm/register_state.hpp"
+#include "emulator/kvm/scheduler.hpp"
+#include "ghcb/hypervisor/service.hpp"
+#include "sev/vmsa.hpp"
+#include "vmm/kvm/abi.hpp"
+
+namespace sevisor::emulator {
+
+class Vm;
+
+class Vcpu final : private Turn, private ghcb::Environment {
+ public:
+  // `id`: KVM's vcpu_id, the APIC ID. The VM is locked.
+  Vcpu(Vm& vm, std::uint32_t id);
+  ~Vcpu() override;
+
+  int ioctl(unsigned long request, void* argument);
+  [[nodiscard]] const std::shared_ptr<Mapping>& run_area() const noexcept { return run_area_; }
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+
+  // LAUNCH_UPDATE_VMSA, in two steps around the firmware's: the page as it is to be measured, or a negative errno...
+  [[nodiscard]] int make_vmsa();
+  [[nodiscard]] std::span<std::byte> vmsa_page() const noexcept { return vmsa_page_.bytes(); }
+  // ... and the page is ciphertext now.
+  void set_protected();
+  // Puts the state of a vCPU that has run into its VMSA page, encrypted. The processor holds it in between.
+  void park();
+
+ private:
+  static const Ioctl<Vcpu> kIoctls[];
+
+  // --- vcpu_state.cpp ---
+  int set_cpuid2(void* argument);
+  int get_cpuid2(void* argument);
+  int get_regs(void* argument);
+  int set_regs(void* argument);
+  int get_sregs(void* argument);
+  int set_sregs(void* argument);
+  int get_msrs(void* argument);
+  int set_msrs(void* argument);
+  int get_fpu(void* argument);
+  int set_fpu(void* argument);
+  int get_xsave(void* argument);
+  int set_xsave(void* argument);
+  int get_xcrs(void* argument);
+  int set_xcrs(void* argument);
+  int get_debugregs(void* argument);
+  int set_debugregs(void* argument);
+  int get_vcpu_events(void* argument);
+  int set_vcpu_events(void* argument);
+  int get_mp_state(void* argument);
+  int set_mp_state(void* argument);
+  int get_lapic(void* argument);
+  int set_lapic(void* argument);
+  int nmi(void* argument);
+  int get_tsc_khz(void* argument);
+  std::optional<std::uint64_t> host_read_msr(std::uint32_t index);
+  bool host_write_msr(std::uint32_t index, std::uint64_t value);
+  [[nodiscard]] std::optional<unsigned> guest_c_bit() const;
+
+  // --- vcpu_run.cpp ---
+  int run(void* argument);
+  bool prepare_cpu();
+  bool wants_turn() override;
+  bool timer_can_wake() override;
+  std::optional<int> slice() override;
+  bool exit_wanted() const override;
+  void interrupted() override;
+  std::optional<int> accept_events();
+  [[nodiscard]] bool wake_event();
+  [[nodiscard]] RunControls next_controls(std::uint64_t budget);
+  void publish();  // kvm_run fields that say how the vCPU is
+
+  // --- vcpu_exit.cpp: what an automatic exit leads to. Nothing: the guest runs on; else KVM_RUN's result. ---
+  enum class After { kRunOn, kWait, kYield };
+  struct Handled {
+    After after = After::kRunOn;
+    std::optional<int> result = {};
+  };
+  Handled handle_exit(const CpuExit& exit);
+  Handled handle_outcome(const ghcb::Outcome& outcome);
+  Handled internal_error(std::uint32_t suberror, std::uint64_t exit_code);
+  std::optional<int> complete_user_exit();
+  void keep_interrupted_event(std::uint64_t event);
+
+  // --- vcpu_environment.cpp ---
+  bool read_shared(Gpa gpa, std::span<std::byte> out) override;
+  bool write_shared(Gpa gpa, std::span<const std::byte> in) override;
+  std::uint64_t ghcb_msr() override;
+  void set_ghcb_msr(std::uint64_t value) override;
+  ghcb::CpuidValues cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t> xcr0) override;
+  std::optional<std::uint64_t> read_msr(std::uint32_t index) override;
+  bool write_msr(std::uint32_t index, std::uint64_t value) override;
+  std::uint64_t hypercall(const ghcb::Hypercall& call) override;
+  bool port(const ghcb::PortAccess& access) override;
+  bool mmio(const ghcb::MmioAccess& access) override;
+  void nmi_complete() override;
+  std::uint64_t ap_jump_table() override;
+  void set_ap_jump_table(std::uint64_t gpa) override;
+
+  [[nodiscard]] kvm_run& shared() const noexcept { return *reinterpret_cast<kvm_run*>(run_area_->data()); }
+
+  Vm& vm_;
+  std::uint32_t id_;
+  unsigned index_ = 0;  // in the irqchip
+  std::size_t seat_;    // in the scheduler
+  std::shared_ptr<Mapping> run_area_;
+  Mapping vmsa_page_;
+  std::vector<kvm_cpuid_entry2> cpuid_;
+  RegisterState registers_;  // until the vCPU is protected
+  kvm_regs stale_regs_{};    // what GET_REGS shows afterwards
+  std::vector<std::byte> xsave_;
+  MsrStore msrs_;
+  std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN of a protected vCPU on
+  ghcb::Service service_;
+  bool protected_ = false;
+  bool loaded_ = false;  // the processor holds the VMSA's state
+  std::uint32_t mp_state_ = KVM_MP_STATE_RUNNABLE;
+  bool nmi_masked_ = false;
+  bool held_ = false;  // the guest waits in an AP reset hold
+  bool started_by_sipi_ = false;
+  std::uint64_t reinjection_ = 0;  // EVENTINJ: an event whose delivery an exit interrupted
+  std::uint64_t cr4_ = 0;          // as write traps reported it
+  std::uint64_t guest_xcr0_ = 1;
+  ghcb::PortAccess port_{};  // under way in user space
+  ghcb::MmioAccess mmio_{};
+  enum class UserExit { kNone, kPort, kMmio } user_exit_ = UserExit::kNone;
+};
+
+class VcpuFile final : public File {
+ public:
+  VcpuFile(std::shared_ptr<Vm> vm, Vcpu& vcpu) : vm_(std::move(vm)), vcpu_(vcpu) {}
+  int ioctl(unsigned long request, void* argument) override { return vcpu_.ioctl(request, argument); }
+  std::shared_ptr<Mapping> shared_area() override { return vcpu_.run_area(); }
+
+ private:
+  std::shared_ptr<Vm> vm_;  // owns the vCPU
+  Vcpu& vcpu_;
+};
+
+}  // namespace sevisor::emulator

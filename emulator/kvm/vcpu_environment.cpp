@@ -1,0 +1,77 @@
+// What the GHCB service sees of its vCPU and VM.
+#include <algorithm>
+
+#include "base/bytes.hpp"
+#include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/vcpu.hpp"
+#include "emulator/kvm/vm.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+constexpr std::uint64_t kCr4Osxsave = 1 << 18;
+// Linux include/uapi/linux/kvm_para.h: RAX of a hypercall that KVM does not know, or from outside ring 0.
+constexpr std::uint64_t kHypercallUnknown = static_cast<std::uint64_t>(-1000);
+constexpr std::uint64_t kHypercallForbidden = static_cast<std::uint64_t>(-1);
+}  // namespace
+
+bool Vcpu::read_shared(Gpa gpa, std::span<std::byte> out) { return vm_.memory().read_shared(gpa, out); }
+bool Vcpu::write_shared(Gpa gpa, std::span<const std::byte> in) { return vm_.memory().write_shared(gpa, in); }
+
+std::uint64_t Vcpu::ghcb_msr() { return cpu_->ghcb_msr(); }
+void Vcpu::set_ghcb_msr(std::uint64_t value) { cpu_->set_ghcb_msr(value); }
+
+ghcb::CpuidValues Vcpu::cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t> xcr0) {
+  if (xcr0) guest_xcr0_ = *xcr0;
+  return answer_cpuid(cpuid_, leaf, sub_leaf, {.osxsave = (cr4_ & kCr4Osxsave) != 0, .xcr0 = guest_xcr0_});
+}
+
+std::optional<std::uint64_t> Vcpu::read_msr(std::uint32_t index) {
+  if (Irqchip::owns_msr(index)) {
+    return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
+  }
+  return msrs_.read(index, vm_.clock().now);
+}
+
+bool Vcpu::write_msr(std::uint32_t index, std::uint64_t value) {
+  if (Irqchip::owns_msr(index)) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value);
+  return msrs_.write(index, value);
+}
+
+// No paravirtual interface is offered.
+std::uint64_t Vcpu::hypercall(const ghcb::Hypercall& call) {
+  return call.cpl == 0 ? kHypercallUnknown : kHypercallForbidden;
+}
+
+bool Vcpu::port(const ghcb::PortAccess& access) {
+  Irqchip* chip = vm_.irqchip();
+  if (chip == nullptr) return false;
+  // The first byte's port decides whose access it is; a wider one goes to the ports that follow, absent ones read as
+  // ones.
+  std::uint8_t probe = 0;
+  for (std::size_t i = 0; i < access.data.size(); ++i) {
+    const auto number = static_cast<std::uint16_t>(access.port + i % access.size);
+    if (access.in) {
+      const bool mine = chip->read_port(number, probe);
+      if (i == 0 && !mine) return false;
+      access.data[i] = mine ? std::byte{probe} : std::byte{0xff};
+    } else {
+      const bool mine = chip->write_port(number, static_cast<std::uint8_t>(access.data[i]));
+      if (i == 0 && !mine) return false;
+    }
+  }
+  return true;
+}
+
+bool Vcpu::mmio(const ghcb::MmioAccess& access) {
+  Irqchip* chip = vm_.irqchip();
+  if (chip == nullptr) return false;
+  return access.write ? chip->write_mmio(index_, access.gpa, access.data)
+                      : chip->read_mmio(index_, access.gpa, access.data);
+}
+
+void Vcpu::nmi_complete() { nmi_masked_ = false; }
+std::uint64_t Vcpu::ap_jump_table() { return vm_.ap_jump_table(); }
+void Vcpu::set_ap_jump_table(std::uint64_t gpa) { vm_.set_ap_jump_table(gpa); }
+
+}  // namespace sevisor::emulator

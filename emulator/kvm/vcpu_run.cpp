@@ -1,0 +1,193 @@
+// KVM_RUN: slices of a vCPU, and what it has to take before it enters the guest.
+// Linux arch/x86/kvm/x86.c vcpu_enter_guest(), svm/svm.c.
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/vcpu.hpp"
+#include "emulator/kvm/vm.hpp"
+#include "ghcb/event.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+constexpr std::uint32_t kAddressSizesLeaf = 0x80000008;
+constexpr std::uint8_t kNmiVector = 2;
+}  // namespace
+
+int Vcpu::run(void*) {
+  const SignalGate signals;
+  // What user space has done for the last exit comes first, even if KVM_RUN then leaves at once.
+  if (const auto result = complete_user_exit()) return *result;
+  if (exit_wanted()) return -EINTR;
+  if (!prepare_cpu()) {
+    shared().exit_reason = KVM_EXIT_FAIL_ENTRY;
+    shared().fail_entry.hardware_entry_failure_reason = static_cast<std::uint32_t>(ghcb::kExitInvalid);
+    shared().fail_entry.cpu = id_;
+    return 0;
+  }
+  const int result = vm_.scheduler().run(seat_, signals);
+  publish();
+  return result;
+}
+
+// VMRUN's first part: the VMSA is decrypted into the processor. false: it is not one that this processor runs.
+bool Vcpu::prepare_cpu() {
+  if (loaded_) return true;
+  if (!protected_) return false;
+  if (!cpu_) {
+    CpuConfig config{.c_bit = vm_.platform().options().c_bit,
+                     .physical_bits = 48,
+                     .tsc_per_instruction = vm_.platform().options().tsc_per_instruction,
+                     .random_seed = vm_.platform().options().seed * 64 + id_};
+    if (const auto* sizes = find_cpuid(cpuid_, kAddressSizesLeaf, 0)) {
+      if (const std::uint32_t bits = sizes->eax & 0xff; bits >= 36 && bits <= 51) config.physical_bits = bits;
+    }
+    cpu_ = std::make_unique<Cpu>(config, vm_.memory(), vm_.code(), vm_.clock());
+    cpu_->set_ghcb_msr(service_.initial_msr());
+  }
+  sev::Vmsa state{};
+  vm_.memory().decrypt_host(vmsa_page_.data(), std::as_writable_bytes(std::span(&state, 1)));
+  loaded_ = cpu_->load(state);
+  return loaded_;
+}
+
+bool Vcpu::exit_wanted() const { return std::atomic_ref(shared().immediate_exit).load(std::memory_order_relaxed) != 0; }
+
+void Vcpu::interrupted() {
+  if (!exit_wanted()) shared().exit_reason = KVM_EXIT_INTR;
+}
+
+void Vcpu::publish() {
+  kvm_run& run = shared();
+  run.if_flag = loaded_ && cpu_->interrupts_enabled();
+  if (const Irqchip* chip = vm_.irqchip()) {
+    run.cr8 = chip->cr8(index_);
+    run.apic_base = chip->apic(index_).apic_base();
+    run.ready_for_interrupt_injection = 1;
+  }
+}
+
+// INIT and SIPI. The result of KVM_RUN when that is over for now.
+std::optional<int> Vcpu::accept_events() {
+  Irqchip* chip = vm_.irqchip();
+  if (chip == nullptr) return std::nullopt;
+  const bool waited = mp_state_ == KVM_MP_STATE_UNINITIALIZED;
+  bool changed = false;
+  if (chip->init_pending(index_) && chip->take_init(index_)) {
+    mp_state_ = id_ == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
+    changed = true;
+  }
+  if (chip->sipi_pending(index_)) {
+    chip->take_sipi(index_);
+    if (mp_state_ == KVM_MP_STATE_INIT_RECEIVED) {
+      // The first one starts the vCPU where its VMSA says, each later one ends its reset hold. The vector does not
+      // count.
+      if (started_by_sipi_) service_.finish_hold(true);
+      started_by_sipi_ = true;
+      held_ = false;
+      mp_state_ = KVM_MP_STATE_RUNNABLE;
+    }
+  }
+  // KVM sends user space once round when a vCPU is initialised.
+  return waited && changed ? std::optional(-EAGAIN) : std::nullopt;
+}
+
+bool Vcpu::wake_event() {
+  Irqchip* chip = vm_.irqchip();
+  if (chip == nullptr) return reinjection_ != 0;
+  if (chip->nmi_pending(index_) && !nmi_masked_) return true;
+  return chip->interrupt_pending(index_) && loaded_ && cpu_->interrupts_enabled();
+}
+
+bool Vcpu::wants_turn() {
+  Irqchip* chip = vm_.irqchip();
+  switch (mp_state_) {
+    case KVM_MP_STATE_RUNNABLE:
+      return true;
+    case KVM_MP_STATE_UNINITIALIZED:
+      return chip != nullptr && chip->init_pending(index_);
+    case KVM_MP_STATE_INIT_RECEIVED:
+      return chip != nullptr && chip->sipi_pending(index_).has_value();
+    default:
+      return wake_event() || (chip != nullptr && chip->init_pending(index_));
+  }
+}
+
+bool Vcpu::timer_can_wake() {
+  if (mp_state_ != KVM_MP_STATE_HALTED && mp_state_ != KVM_MP_STATE_AP_RESET_HOLD) return false;
+  return loaded_ && cpu_->interrupts_enabled();
+}
+
+RunControls Vcpu::next_controls(std::uint64_t budget) {
+  RunControls controls{.instruction_limit = std::max<std::uint64_t>(budget, 1)};
+  Irqchip* chip = vm_.irqchip();
+  if (reinjection_ != 0) {
+    controls.event_injection = std::exchange(reinjection_, 0);
+    if (chip != nullptr && chip->interrupt_pending(index_)) controls.interrupt_window = true;
+    return controls;
+  }
+  if (chip == nullptr) return controls;
+  const std::uint64_t deadline = chip->next_deadline();
+  const std::uint64_t now = vm_.clock().now;
+  if (deadline != kNoDeadline) {
+    const std::uint64_t ticks = deadline > now ? deadline - now : 1;
+    const std::uint64_t per_instruction = vm_.platform().options().tsc_per_instruction;
+    controls.instruction_limit = std::min(controls.instruction_limit, (ticks - 1) / per_instruction + 1);
+  }
+  const bool shadow = cpu_->interrupt_shadow();
+  if (chip->nmi_pending(index_) && !nmi_masked_) {
+    if (shadow) {
+      controls.instruction_limit = 1;
+      return controls;
+    }
+    chip->take_nmi(index_);
+    nmi_masked_ = true;  // until the guest says that it is done
+    controls.event_injection = ghcb::encode(ghcb::Event{.vector = kNmiVector, .type = ghcb::EventType::kNmi});
+  } else if (chip->interrupt_pending(index_)) {
+    if (!shadow && cpu_->interrupts_enabled()) {
+      if (const auto vector = chip->acknowledge(index_)) {
+        controls.event_injection = ghcb::encode(ghcb::Event{.vector = *vector, .type = ghcb::EventType::kExternal});
+        controls.interrupt_window = chip->interrupt_pending(index_);
+      }
+    } else {
+      controls.interrupt_window = true;
+    }
+  }
+  return controls;
+}
+
+std::optional<int> Vcpu::slice() {
+  Irqchip* chip = vm_.irqchip();
+  VirtualClock& clock = vm_.clock();
+  const std::uint64_t slice = std::max<std::uint64_t>(vm_.platform().options().slice, 1);
+  for (std::uint64_t done = 0; done < slice;) {
+    if (chip != nullptr) {
+      chip->advance(clock.now);
+      if (const auto result = accept_events()) return result;
+    }
+    if (mp_state_ != KVM_MP_STATE_RUNNABLE) {
+      if (mp_state_ != KVM_MP_STATE_HALTED && mp_state_ != KVM_MP_STATE_AP_RESET_HOLD) return std::nullopt;
+      if (!wake_event()) return std::nullopt;
+      if (mp_state_ == KVM_MP_STATE_AP_RESET_HOLD) service_.finish_hold(false);
+      held_ = false;
+      mp_state_ = KVM_MP_STATE_RUNNABLE;
+    }
+    if (chip != nullptr && cpu_->cr8() != chip->cr8(index_)) cpu_->set_cr8(chip->cr8(index_));
+    const RunControls controls = next_controls(slice - done);
+    const std::uint64_t before = cpu_->retired();
+    const CpuExit exit = cpu_->run(controls);
+    done += std::max<std::uint64_t>(cpu_->retired() - before, 1);
+    if (chip != nullptr) {
+      chip->advance(clock.now);
+      if (cpu_->cr8() != chip->cr8(index_)) chip->set_cr8(index_, cpu_->cr8());
+    }
+    const Handled handled = handle_exit(exit);
+    if (handled.result) return handled.result;
+    if (handled.after != After::kRunOn) return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+}  // namespace sevisor::emulator

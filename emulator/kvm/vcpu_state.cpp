@@ -1,0 +1,336 @@
+// ioctls that set up and show a vCPU's state. Linux arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl(). After LAUNCH_UPDATE_VMSA
+// the registers are the guest's: what KVM then accepts without effect, and what it shows, is that of a VM of type 0.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/mman.h>
+
+#include "base/bytes.hpp"
+#include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/user_memory.hpp"
+#include "emulator/kvm/vcpu.hpp"
+#include "emulator/kvm/vm.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+constexpr std::uint32_t kMaxMsrEntries = 256;  // MAX_IO_MSRS
+constexpr std::uint32_t kSevLeaf = 0x8000001f;
+}  // namespace
+
+const Ioctl<Vcpu> Vcpu::kIoctls[] = {
+    {KVM_RUN, &Vcpu::run},
+    {KVM_SET_CPUID2, &Vcpu::set_cpuid2},
+    {KVM_GET_CPUID2, &Vcpu::get_cpuid2},
+    {KVM_GET_REGS, &Vcpu::get_regs},
+    {KVM_SET_REGS, &Vcpu::set_regs},
+    {KVM_GET_SREGS, &Vcpu::get_sregs},
+    {KVM_SET_SREGS, &Vcpu::set_sregs},
+    {KVM_GET_MSRS, &Vcpu::get_msrs},
+    {KVM_SET_MSRS, &Vcpu::set_msrs},
+    {KVM_GET_FPU, &Vcpu::get_fpu},
+    {KVM_SET_FPU, &Vcpu::set_fpu},
+    {KVM_GET_XSAVE, &Vcpu::get_xsave},
+    {KVM_SET_XSAVE, &Vcpu::set_xsave},
+    {KVM_GET_XCRS, &Vcpu::get_xcrs},
+    {KVM_SET_XCRS, &Vcpu::set_xcrs},
+    {KVM_GET_DEBUGREGS, &Vcpu::get_debugregs},
+    {KVM_SET_DEBUGREGS, &Vcpu::set_debugregs},
+    {KVM_GET_VCPU_EVENTS, &Vcpu::get_vcpu_events},
+    {KVM_SET_VCPU_EVENTS, &Vcpu::set_vcpu_events},
+    {KVM_GET_MP_STATE, &Vcpu::get_mp_state},
+    {KVM_SET_MP_STATE, &Vcpu::set_mp_state},
+    {KVM_GET_LAPIC, &Vcpu::get_lapic},
+    {KVM_SET_LAPIC, &Vcpu::set_lapic},
+    {KVM_NMI, &Vcpu::nmi},
+    {KVM_GET_TSC_KHZ, &Vcpu::get_tsc_khz},
+};
+
+Vcpu::Vcpu(Vm& vm, std::uint32_t id)
+    : vm_(vm),
+      id_(id),
+      seat_(vm.scheduler().add(*this)),
+      run_area_(std::make_shared<Mapping>(Mapping::anonymous(kvm::kVcpuMmapSize, PROT_READ | PROT_WRITE))),
+      vmsa_page_(Mapping::anonymous(sizeof(sev::Vmsa), PROT_READ | PROT_WRITE)),
+      xsave_(sizeof(kvm_xsave)),
+      service_({.c_bit = vm.platform().options().c_bit}, *this) {
+  if (Irqchip* chip = vm.irqchip()) index_ = chip->add_vcpu(id, id == 0);
+  // The BSP runs at once, the others wait for INIT and SIPI, if there is somebody who could send them.
+  mp_state_ = id == 0 || vm.irqchip() == nullptr ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
+}
+
+Vcpu::~Vcpu() = default;
+
+int Vcpu::ioctl(unsigned long request, void* argument) {
+  const std::lock_guard lock(vm_.lock());
+  return dispatch<Vcpu>(*this, kIoctls, request, argument, -EINVAL);
+}
+
+int Vcpu::make_vmsa() {
+  if (registers_.has_breakpoints()) return -EINVAL;
+  store(vmsa_page_.data(), registers_.vmsa());
+  return 0;
+}
+
+void Vcpu::set_protected() {
+  protected_ = true;
+  const std::uint64_t xcr0 = registers_.xcr0();
+  guest_xcr0_ = xcr0;
+}
+
+void Vcpu::park() {
+  if (!loaded_) return;
+  sev::Vmsa state{};
+  cpu_->save(state);
+  vm_.memory().store_private(vmsa_page_.data(), std::as_bytes(std::span(&state, 1)));
+  loaded_ = false;
+}
+
+std::optional<unsigned> Vcpu::guest_c_bit() const {
+  const kvm_cpuid_entry2* entry = find_cpuid(cpuid_, kSevLeaf, 0);
+  return entry == nullptr ? std::nullopt : std::optional<unsigned>(entry->ebx & 0x3f);
+}
+
+int Vcpu::set_cpuid2(void* argument) {
+  kvm_cpuid2 header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  if (header.nent > kMaxCpuidEntries) return -E2BIG;
+  std::vector<kvm_cpuid_entry2> entries(header.nent);
+  const auto* first = static_cast<const std::byte*>(argument) + offsetof(kvm_cpuid2, entries);
+  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
+  // Leaf 0x80000008: KVM knows virtual addresses of 48 and 57 bits, or none said.
+  if (const auto* sizes = find_cpuid(entries, 0x80000008, 0)) {
+    const std::uint32_t virtual_bits = sizes->eax >> 8 & 0xff;
+    if (virtual_bits != 48 && virtual_bits != 57 && virtual_bits != 0) return -EINVAL;
+  }
+  // After the first KVM_RUN the table may only be set again, not changed.
+  if (cpu_ && (entries.size() != cpuid_.size() ||
+               std::memcmp(entries.data(), cpuid_.data(), entries.size() * sizeof entries[0]) != 0)) {
+    return -EINVAL;
+  }
+  cpuid_ = std::move(entries);
+  return 0;
+}
+
+int Vcpu::get_cpuid2(void* argument) {
+  kvm_cpuid2 header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  if (header.nent < cpuid_.size()) return -E2BIG;
+  header.nent = static_cast<std::uint32_t>(cpuid_.size());
+  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_cpuid2, entries);
+  return copy_to_user(first, std::as_bytes(std::span(cpuid_))) && put_user(argument, header) ? 0 : -EFAULT;
+}
+
+int Vcpu::get_regs(void* argument) {
+  return put_user(argument, protected_ ? stale_regs_ : registers_.regs()) ? 0 : -EFAULT;
+}
+
+int Vcpu::set_regs(void* argument) {
+  kvm_regs regs{};
+  if (!get_user(regs, argument)) return -EFAULT;
+  if (protected_) {
+    stale_regs_ = regs;
+  } else {
+    registers_.set_regs(regs);
+  }
+  return 0;
+}
+
+int Vcpu::get_sregs(void* argument) {
+  kvm_sregs sregs{};
+  if (!protected_) registers_.get_sregs(sregs);
+  if (const Irqchip* chip = vm_.irqchip()) {
+    sregs.cr8 = chip->cr8(index_);
+    sregs.apic_base = chip->apic(index_).apic_base();
+  }
+  return put_user(argument, sregs) ? 0 : -EFAULT;
+}
+
+int Vcpu::set_sregs(void* argument) {
+  kvm_sregs sregs{};
+  if (!get_user(sregs, argument)) return -EFAULT;
+  Irqchip* chip = vm_.irqchip();
+  RegisterState checked = registers_;
+  if (!checked.set_sregs(sregs, guest_c_bit())) return -EINVAL;
+  if (chip != nullptr && !chip->write_msr(index_, kMsrApicBase, sregs.apic_base, true)) return -EINVAL;
+  if (protected_) return 0;
+  registers_ = checked;
+  if (chip != nullptr) chip->set_cr8(index_, static_cast<unsigned>(sregs.cr8 & 0xf));
+  return 0;
+}
+
+std::optional<std::uint64_t> Vcpu::host_read_msr(std::uint32_t index) {
+  if (RegisterState::owns_msr(index)) return protected_ ? 0 : registers_.read_msr(index);
+  if (Irqchip::owns_msr(index)) {
+    return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
+  }
+  return msrs_.read(index, vm_.clock().now);
+}
+
+bool Vcpu::host_write_msr(std::uint32_t index, std::uint64_t value) {
+  if (RegisterState::owns_msr(index)) return protected_ || registers_.write_msr(index, value);
+  if (Irqchip::owns_msr(index)) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value, true);
+  return msrs_.write(index, value);
+}
+
+int Vcpu::get_msrs(void* argument) {
+  kvm_msrs header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  if (header.nmsrs >= kMaxMsrEntries) return -E2BIG;
+  std::vector<kvm_msr_entry> entries(header.nmsrs);
+  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msrs, entries);
+  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
+  int done = 0;
+  for (kvm_msr_entry& entry : entries) {
+    const auto value = host_read_msr(entry.index);
+    if (!value) break;
+    entry.data = *value;
+    ++done;
+  }
+  return copy_to_user(first, std::as_bytes(std::span(entries))) ? done : -EFAULT;
+}
+
+int Vcpu::set_msrs(void* argument) {
+  kvm_msrs header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  if (header.nmsrs >= kMaxMsrEntries) return -E2BIG;
+  std::vector<kvm_msr_entry> entries(header.nmsrs);
+  const auto* first = static_cast<const std::byte*>(argument) + offsetof(kvm_msrs, entries);
+  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
+  int done = 0;
+  for (const kvm_msr_entry& entry : entries) {
+    if (!host_write_msr(entry.index, entry.data)) break;
+    ++done;
+  }
+  return done;
+}
+
+// The FPU state of a guest made by KVM_SEV_ES_INIT starts as zeros whatever user space says; it is kept to be shown.
+int Vcpu::get_fpu(void* argument) {
+  const kvm_fpu fpu{};
+  return put_user(argument, fpu) ? 0 : -EFAULT;
+}
+int Vcpu::set_fpu(void* argument) {
+  kvm_fpu fpu{};
+  return get_user(fpu, argument) ? 0 : -EFAULT;
+}
+int Vcpu::get_xsave(void* argument) {
+  const kvm_xsave none{};
+  if (protected_) return put_user(argument, none) ? 0 : -EFAULT;
+  return copy_to_user(argument, xsave_) ? 0 : -EFAULT;
+}
+int Vcpu::set_xsave(void* argument) {
+  std::vector<std::byte> area(sizeof(kvm_xsave));
+  if (!copy_from_user(area, argument)) return -EFAULT;
+  if (!protected_) xsave_ = std::move(area);
+  return 0;
+}
+
+int Vcpu::get_xcrs(void* argument) {
+  kvm_xcrs xcrs{};
+  xcrs.nr_xcrs = 1;
+  xcrs.xcrs[0].value = registers_.xcr0();
+  return put_user(argument, xcrs) ? 0 : -EFAULT;
+}
+int Vcpu::set_xcrs(void* argument) {
+  kvm_xcrs xcrs{};
+  if (!get_user(xcrs, argument)) return -EFAULT;
+  if (xcrs.nr_xcrs > KVM_MAX_XCRS || xcrs.flags != 0) return -EINVAL;
+  for (std::uint32_t i = 0; i < xcrs.nr_xcrs; ++i) {
+    if (xcrs.xcrs[i].xcr == 0) return registers_.set_xcr0(xcrs.xcrs[i].value) ? 0 : -EINVAL;
+  }
+  return 0;
+}
+
+int Vcpu::get_debugregs(void* argument) {
+  kvm_debugregs registers{};
+  registers_.get_debugregs(registers);
+  return put_user(argument, registers) ? 0 : -EFAULT;
+}
+int Vcpu::set_debugregs(void* argument) {
+  kvm_debugregs registers{};
+  if (!get_user(registers, argument)) return -EFAULT;
+  return registers_.set_debugregs(registers) ? 0 : -EINVAL;
+}
+
+int Vcpu::get_vcpu_events(void* argument) {
+  kvm_vcpu_events events{};
+  if (const Irqchip* chip = vm_.irqchip()) events.nmi.pending = chip->nmi_pending(index_);
+  events.nmi.masked = nmi_masked_;
+  events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING;
+  return put_user(argument, events) ? 0 : -EFAULT;
+}
+int Vcpu::set_vcpu_events(void* argument) {
+  constexpr std::uint32_t kKnown = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+                                   KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+  kvm_vcpu_events events{};
+  if (!get_user(events, argument)) return -EFAULT;
+  if (events.flags & ~kKnown) return -EINVAL;
+  nmi_masked_ = events.nmi.masked != 0;
+  if ((events.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) && events.nmi.pending && vm_.irqchip() != nullptr) {
+    vm_.irqchip()->raise_nmi(index_);
+  }
+  // A vector of user space's own making is injected as it stands.
+  if (events.interrupt.injected) {
+    reinjection_ = ghcb::encode(ghcb::Event{.vector = events.interrupt.nr, .type = ghcb::EventType::kExternal});
+  } else if (events.exception.injected) {
+    reinjection_ = ghcb::encode(ghcb::Event{.vector = events.exception.nr,
+                                            .type = ghcb::EventType::kException,
+                                            .has_error_code = events.exception.has_error_code != 0,
+                                            .error_code = events.exception.error_code});
+  }
+  return 0;
+}
+
+int Vcpu::get_mp_state(void* argument) {
+  (void)accept_events();
+  const kvm_mp_state state{.mp_state = mp_state_};
+  return put_user(argument, state) ? 0 : -EFAULT;
+}
+
+int Vcpu::set_mp_state(void* argument) {
+  kvm_mp_state state{};
+  if (!get_user(state, argument)) return -EFAULT;
+  const bool apic = vm_.irqchip() != nullptr;
+  switch (state.mp_state) {
+    case KVM_MP_STATE_RUNNABLE:
+      break;
+    case KVM_MP_STATE_UNINITIALIZED:
+    case KVM_MP_STATE_INIT_RECEIVED:
+    case KVM_MP_STATE_HALTED:
+    case KVM_MP_STATE_SIPI_RECEIVED:
+    case KVM_MP_STATE_AP_RESET_HOLD:
+      if (!apic) return -EINVAL;
+      break;
+    default:
+      return -EINVAL;
+  }
+  mp_state_ = state.mp_state == KVM_MP_STATE_SIPI_RECEIVED ? KVM_MP_STATE_RUNNABLE : state.mp_state;
+  return 0;
+}
+
+int Vcpu::get_lapic(void* argument) {
+  if (vm_.irqchip() == nullptr) return -EINVAL;
+  std::array<std::byte, kApicStateSize> state{};
+  vm_.irqchip()->advance(vm_.clock().now);
+  vm_.irqchip()->get_lapic(index_, state);
+  return copy_to_user(argument, state) ? 0 : -EFAULT;
+}
+int Vcpu::set_lapic(void* argument) {
+  std::array<std::byte, kApicStateSize> state{};
+  if (!copy_from_user(state, argument)) return -EFAULT;
+  if (vm_.irqchip() == nullptr) return -EINVAL;
+  vm_.irqchip()->advance(vm_.clock().now);
+  return vm_.irqchip()->set_lapic(index_, state) ? 0 : -EINVAL;
+}
+
+int Vcpu::nmi(void*) {
+  if (vm_.irqchip() == nullptr) return -EINVAL;
+  vm_.irqchip()->raise_nmi(index_);
+  vm_.scheduler().wake();
+  return 0;
+}
+
+int Vcpu::get_tsc_khz(void*) { return 1'000'000; }
+
+}  // namespace sevisor::emulator

@@ -1,0 +1,119 @@
+#include "emulator/kvm/vm.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "emulator/kvm/capabilities.hpp"
+#include "emulator/kvm/user_memory.hpp"
+#include "emulator/kvm/vcpu.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+constexpr int kTscKhz = 1'000'000;  // a tick is 1 ns
+}
+
+// Linux virt/kvm/kvm_main.c kvm_vm_ioctl(), arch/x86/kvm/x86.c kvm_arch_vm_ioctl().
+const Ioctl<Vm> Vm::kIoctls[] = {
+    {KVM_CHECK_EXTENSION, &Vm::check_extension},
+    {KVM_CREATE_VCPU, &Vm::create_vcpu},
+    {KVM_SET_USER_MEMORY_REGION, &Vm::set_memory_region},
+    {KVM_SET_TSS_ADDR, &Vm::accept},
+    {KVM_SET_IDENTITY_MAP_ADDR, &Vm::accept},
+    {KVM_ENABLE_CAP, &Vm::enable_cap},
+    {KVM_GET_CLOCK, &Vm::get_clock},
+    {KVM_SET_CLOCK, &Vm::set_clock},
+    {KVM_GET_TSC_KHZ, &Vm::get_tsc_khz},
+    {KVM_CREATE_IRQCHIP, &Vm::create_irqchip},
+    {KVM_CREATE_PIT2, &Vm::create_pit},
+    {KVM_IRQ_LINE, &Vm::irq_line},
+    {KVM_IRQ_LINE_STATUS, &Vm::irq_line_status},
+    {KVM_SET_GSI_ROUTING, &Vm::set_gsi_routing},
+    {KVM_SIGNAL_MSI, &Vm::signal_msi},
+    {KVM_GET_IRQCHIP, &Vm::get_irqchip},
+    {KVM_SET_IRQCHIP, &Vm::set_irqchip},
+    {KVM_GET_PIT2, &Vm::get_pit},
+    {KVM_SET_PIT2, &Vm::set_pit},
+    {KVM_MEMORY_ENCRYPT_OP, &Vm::memory_encrypt_op},
+    {KVM_MEMORY_ENCRYPT_REG_REGION, &Vm::register_region},
+    {KVM_MEMORY_ENCRYPT_UNREG_REGION, &Vm::unregister_region},
+};
+
+Vm::Vm(std::shared_ptr<Platform> platform)
+    : platform_(std::move(platform)), code_(make_code_cache()), scheduler_(lock_, *this) {}
+
+Vm::~Vm() {
+  if (handle_ != 0) {
+    for (const auto& vcpu : vcpus_) vcpu->park();
+  }
+  vcpus_.clear();
+  decommission();
+}
+
+int Vm::ioctl(unsigned long request, void* argument) {
+  const std::lock_guard lock(lock_);
+  return dispatch<Vm>(*this, kIoctls, request, argument, -ENOTTY);
+}
+
+int Vm::check_extension(void* argument) {
+  return emulator::check_extension(static_cast<long>(reinterpret_cast<std::uintptr_t>(argument)));
+}
+
+int Vm::create_vcpu(void* argument) {
+  const auto id = reinterpret_cast<std::uintptr_t>(argument);
+  if (id >= kMaxVcpus) return -EINVAL;
+  if (vcpus_.size() >= kMaxVcpus) return -EINVAL;
+  if (std::any_of(vcpus_.begin(), vcpus_.end(), [id](const auto& vcpu) { return vcpu->id() == id; })) return -EEXIST;
+  vcpus_.push_back(std::make_unique<Vcpu>(*this, static_cast<std::uint32_t>(id)));
+  return platform_->descriptors().add(std::make_shared<VcpuFile>(shared_from_this(), *vcpus_.back()));
+}
+
+int Vm::set_memory_region(void* argument) {
+  kvm_userspace_memory_region region{};
+  if (!get_user(region, argument)) return -EFAULT;
+  return memory_.set_slot(region.slot, region.flags, Gpa(region.guest_phys_addr), region.memory_size,
+                          static_cast<std::byte*>(user_pointer(region.userspace_addr)));
+}
+
+int Vm::accept(void*) { return 0; }
+
+int Vm::get_clock(void* argument) {
+  kvm_clock_data data{};
+  data.clock = clock_.now + clock_offset_;
+  return put_user(argument, data) ? 0 : -EFAULT;
+}
+
+int Vm::set_clock(void* argument) {
+  kvm_clock_data data{};
+  if (!get_user(data, argument)) return -EFAULT;
+  if (data.flags & ~static_cast<std::uint32_t>(KVM_CLOCK_REALTIME)) return -EINVAL;
+  clock_offset_ = data.clock - clock_.now;
+  return 0;
+}
+
+int Vm::get_tsc_khz(void*) { return kTscKhz; }
+
+int Vm::enable_cap(void* argument) {
+  kvm_enable_cap cap{};
+  if (!get_user(cap, argument)) return -EFAULT;
+  if (cap.flags != 0) return -EINVAL;
+  if (cap.cap == KVM_CAP_X2APIC_API) {
+    const std::uint64_t known = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+    if (cap.args[0] & ~known) return -EINVAL;
+    if (irqchip_) {
+      irqchip_->set_x2apic_api((cap.args[0] & KVM_X2APIC_API_USE_32BIT_IDS) != 0,
+                               (cap.args[0] & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK) != 0);
+    }
+    return 0;
+  }
+  return -EINVAL;
+}
+
+bool Vm::skip_to_next_event() {
+  if (!irqchip_ || irqchip_->next_deadline() == kNoDeadline) return false;
+  clock_.now = std::max(clock_.now, irqchip_->next_deadline());
+  irqchip_->advance(clock_.now);
+  return true;
+}
+
+}  // namespace sevisor::emulator

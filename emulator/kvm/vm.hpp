@@ -1,0 +1,126 @@
+// An emulated VM: what a descriptor of KVM_CREATE_VM stands for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "emulator/cpu/cpu.hpp"
+#include "emulator/irqchip/irqchip.hpp"
+#include "emulator/kvm/file.hpp"
+#include "emulator/kvm/machine_lock.hpp"
+#include "emulator/kvm/platform.hpp"
+#include "emulator/kvm/scheduler.hpp"
+#include "vmm/kvm/abi.hpp"
+
+namespace sevisor::emulator {
+
+class Vcpu;
+
+class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
+ public:
+  explicit Vm(std::shared_ptr<Platform> platform);
+  ~Vm() override;
+
+  int ioctl(unsigned long request, void* argument);
+
+  // --- for the vCPUs; with the machine locked ---
+  [[nodiscard]] MachineLock& lock() noexcept { return lock_; }
+  [[nodiscard]] Scheduler& scheduler() noexcept { return scheduler_; }
+  [[nodiscard]] Platform& platform() noexcept { return *platform_; }
+  [[nodiscard]] GuestMemory& memory() noexcept { return memory_; }
+  [[nodiscard]] VirtualClock& clock() noexcept { return clock_; }
+  [[nodiscard]] CodeCache& code() noexcept { return *code_; }
+  [[nodiscard]] Irqchip* irqchip() noexcept { return irqchip_ ? &*irqchip_ : nullptr; }
+  [[nodiscard]] bool encrypted() const noexcept { return asid_ != 0; }
+  [[nodiscard]] std::size_t vcpu_count() const noexcept { return vcpus_.size(); }
+  [[nodiscard]] std::uint64_t ap_jump_table() const noexcept { return ap_jump_table_; }
+  void set_ap_jump_table(std::uint64_t gpa) noexcept { ap_jump_table_ = gpa; }
+
+ private:
+  static const Ioctl<Vm> kIoctls[];
+  static const Ioctl<Vm> kSevCommands[];
+
+  // --- vm.cpp ---
+  int check_extension(void* argument);
+  int create_vcpu(void* argument);
+  int set_memory_region(void* argument);
+  int accept(void* argument);  // what SVM has no use for
+  int get_clock(void* argument);
+  int set_clock(void* argument);
+  int enable_cap(void* argument);
+  int get_tsc_khz(void* argument);
+  bool skip_to_next_event() override;
+
+  // --- vm_irqchip.cpp ---
+  int create_irqchip(void* argument);
+  int create_pit(void* argument);
+  int irq_line(void* argument);
+  int irq_line_status(void* argument);
+  int set_gsi_routing(void* argument);
+  int signal_msi(void* argument);
+  int get_irqchip(void* argument);
+  int set_irqchip(void* argument);
+  int get_pit(void* argument);
+  int set_pit(void* argument);
+
+  // --- vm_sev.cpp: KVM_MEMORY_ENCRYPT_OP, REG_REGION, UNREG_REGION. A command gets the copied-in kvm_sev_cmd. ---
+  int memory_encrypt_op(void* argument);
+  int register_region(void* argument);
+  int unregister_region(void* argument);
+  int sev_init(void* command);
+  int sev_es_init(void* command);
+  int sev_init2(void* command);
+  int launch_start(void* command);
+  int launch_update_data(void* command);
+  int launch_update_vmsa(void* command);
+  int launch_measure(void* command);
+  int launch_secret(void* command);
+  int launch_finish(void* command);
+  int guest_status(void* command);
+  int dbg_decrypt(void* command);
+  int dbg_encrypt(void* command);
+  int not_in_firmware(void* command);
+  int debug(kvm_sev_cmd& command, bool encrypt);
+  // Runs a firmware command for this VM through the /dev/sev descriptor that LAUNCH_START was given; errno as KVM has
+  // it.
+  template <class Buffer>
+  int firmware(kvm_sev_cmd& command, psp::Command id, Buffer& buffer);
+  [[nodiscard]] bool sev_fd_valid(std::uint32_t fd) const;
+  void decommission();
+
+  struct Region {
+    std::uint64_t address;
+    std::uint64_t size;
+  };
+
+  std::shared_ptr<Platform> platform_;
+  MachineLock lock_;
+  VirtualClock clock_;
+  GuestMemory memory_;
+  std::unique_ptr<CodeCache, void (*)(CodeCache*)> code_;
+  std::optional<Irqchip> irqchip_;
+  Scheduler scheduler_;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;  // in the order of creation
+  std::uint64_t clock_offset_ = 0;            // KVM_SET_CLOCK
+
+  std::uint32_t asid_ = 0;    // 0: not an SEV-ES VM
+  std::uint32_t handle_ = 0;  // of the firmware's guest; 0: not started
+  std::uint32_t sev_fd_ = 0;  // the number given to LAUNCH_START
+  bool vmsas_encrypted_ = false;
+  std::uint64_t ap_jump_table_ = 0;
+  std::vector<Region> regions_;
+};
+
+// The descriptor. vCPU descriptors keep the VM alive beside it.
+class VmFile final : public File {
+ public:
+  explicit VmFile(std::shared_ptr<Vm> vm) : vm_(std::move(vm)) {}
+  int ioctl(unsigned long request, void* argument) override { return vm_->ioctl(request, argument); }
+
+ private:
+  std::shared_ptr<Vm> vm_;
+};
+
+}  // namespace sevisor::emulator
