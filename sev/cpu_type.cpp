@@ -25,7 +25,7 @@ const CpuType& find_cpu_type(std::string_view name) {
                                    [name](const CpuType& type) { return type.name == name; });
   if (found == std::end(kCpuTypes)) {
     throw Error(ExitCode::kBadUsage, fmt::format("use the CPU type '{}'", name), "no such type",
-                fmt::format("Choose one of {}.", cpu_type_names()));
+                fmt::format("Give one of these with --cpu-type: {}.", cpu_type_names()));
   }
   return *found;
 }

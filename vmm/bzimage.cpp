@@ -80,7 +80,7 @@ void check_boot_fits(const BzImage& kernel, std::size_t initrd_size, std::size_t
   const std::uint64_t initrd_pages = align_up(initrd_size, kPageSize);
   const std::uint64_t kernel_end = kernel.load_address + kernel.init_size;
   const std::uint64_t limit = std::min<std::uint64_t>(low_memory, kernel.initrd_max + 1);
-  if (kernel_end < kernel.load_address || kernel_end > low_memory || initrd_pages > limit ||
+  if (kernel_end < kernel.load_address || kernel_end > low_memory || initrd_size > limit || initrd_pages > limit ||
       (initrd_size != 0 && kernel_end > limit - initrd_pages)) {
     throw Error(ExitCode::kBadUsage,
                 fmt::format("fit kernel and initrd into {} of memory below 4 GiB", size_text(low_memory)),

@@ -1,0 +1,209 @@
+#include "vmm/launch.hpp"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "sev/encoding.hpp"
+#include "tests/vmm/scripted_host.hpp"
+#include "vmm/memory_map.hpp"
+
+using namespace sevisor;
+using namespace sevisor::vmm;
+using sevisor::test::ScriptedHost;
+
+namespace {
+
+std::vector<std::byte> firmware(const char* name) {
+  std::ifstream file(std::string(SEVISOR_SOURCE_DIR) + "/tests/data/measurement/fw/" + name, std::ios::binary);
+  const std::vector<char> chars{std::istreambuf_iterator<char>(file), {}};
+  const auto view = std::as_bytes(std::span(chars));
+  return {view.begin(), view.end()};
+}
+
+void answer_as_sev_host(ScriptedHost& host) {
+  host.answers[KVM_CHECK_EXTENSION] = [](void*) { return 16; };
+  host.answers[KVM_GET_SUPPORTED_CPUID] = [](void* argument) {
+    auto* table = static_cast<kvm_cpuid2*>(argument);
+    table->entries[0].function = 0x80000008;
+    table->entries[0].eax = 48;
+    table->entries[1].function = 0x8000001f;
+    table->entries[1].eax = 0xa;
+    table->entries[1].ebx = 51;
+    table->nent = 2;
+    return 0;
+  };
+  host.answers[SEV_ISSUE_CMD] = [](void* argument) {
+    auto* status = reinterpret_cast<sev_user_data_status*>(static_cast<sev_issue_cmd*>(argument)->data);
+    status->api_major = 1;
+    status->api_minor = 55;
+    status->build = 21;
+    status->flags = SEV_STATUS_FLAGS_CONFIG_ES;
+    return 0;
+  };
+}
+
+constexpr std::uint64_t kMemory = 64 << 20;
+
+}  // namespace
+
+TEST_CASE("a guest is launched in the kernel's order") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-highreset.fd");
+  const LaunchedGuest guest = launch(host, ram, {5, 3, 0x00800f12, image, "synth"});
+
+  const std::vector<std::string> expected = {
+      "open /dev/kvm",
+      "GET_API_VERSION",
+      "CHECK_EXTENSION",
+      "GET_SUPPORTED_CPUID",
+      "open /dev/sev",
+      "GET_VCPU_MMAP_SIZE",
+      "CREATE_VM",
+      "SEV 1",
+      "SEV_ISSUE_CMD",
+      "CREATE_IRQCHIP",
+      "CREATE_PIT2",
+      "SET_USER_MEMORY_REGION",
+      "SET_USER_MEMORY_REGION",
+      "REG_REGION",
+      "REG_REGION",
+      "SEV 2",
+      "SEV 3",
+      "CREATE_VCPU",
+      "SET_CPUID2",
+      "GET_SREGS",
+      "SET_SREGS",
+      "SET_REGS",
+      "CREATE_VCPU",
+      "SET_CPUID2",
+      "GET_SREGS",
+      "SET_SREGS",
+      "SET_REGS",
+      "CREATE_VCPU",
+      "SET_CPUID2",
+      "GET_SREGS",
+      "SET_SREGS",
+      "SET_REGS",
+      "SEV 4",
+      "SEV 6",
+      "SEV 7",
+  };
+  CHECK(host.calls == expected);
+  CHECK(guest.vcpus.size() == 3);
+  CHECK(guest.report.api.minor == 55);
+  // As sev-snp-measure has it for this image and three EPYC-v4 vCPUs, in the KVM_SEV_ES_INIT form.
+  CHECK(sev::to_hex(guest.report.digest) == "c66dff20fc852de2dd72a5c651176869957f715ea8462d622980b3a3edfb4adb");
+}
+
+TEST_CASE("registers make the VMSA that the digest is computed from") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  std::vector<kvm_sregs> sregs;
+  std::vector<kvm_regs> regs;
+  host.answers[KVM_SET_SREGS] = [&](void* argument) {
+    sregs.push_back(*static_cast<kvm_sregs*>(argument));
+    return 0;
+  };
+  host.answers[KVM_SET_REGS] = [&](void* argument) {
+    regs.push_back(*static_cast<kvm_regs*>(argument));
+    return 0;
+  };
+  host.answers[KVM_GET_SREGS] = [](void* argument) {  // what a host may have there of its own
+    static_cast<kvm_sregs*>(argument)->apic_base = 0xfee00900;
+    static_cast<kvm_sregs*>(argument)->cr3 = 0x1000;
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-highreset.fd");
+  const LaunchedGuest guest = launch(host, ram, {5, 2, 0x00800f12, image, "synth"});
+
+  REQUIRE(sregs.size() == 2);
+  CHECK(sregs[0].cs.base == 0xffff0000);
+  CHECK(sregs[0].cs.selector == 0xf000);
+  CHECK(sregs[0].cs.type == 0xb);
+  CHECK(sregs[0].cs.s == 1);
+  CHECK(sregs[0].cs.present == 1);
+  CHECK(sregs[0].ss.type == 3);
+  CHECK(sregs[0].tr.type == 0xb);
+  CHECK(sregs[0].tr.s == 0);
+  CHECK(sregs[0].ldt.type == 2);
+  CHECK(sregs[0].gdt.limit == 0xffff);
+  CHECK(sregs[0].cr0 == 0x10);
+  CHECK(sregs[0].cr3 == 0);
+  CHECK(sregs[0].apic_base == 0xfee00900);
+  CHECK(regs[0].rip == 0xfff0);
+  CHECK(regs[0].rdx == 0x00800f12);
+  CHECK(regs[0].rflags == 2);
+  // The AP starts where the footer table says: 0xf2345678.
+  CHECK(sregs[1].cs.base == 0xf2340000);
+  CHECK(sregs[1].cs.selector == 0xf000);
+  CHECK(regs[1].rip == 0x5678);
+}
+
+TEST_CASE("firmware lies at the end of the first 4 GiB, writable") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  std::vector<kvm_userspace_memory_region> slots;
+  host.answers[KVM_SET_USER_MEMORY_REGION] = [&](void* argument) {
+    slots.push_back(*static_cast<kvm_userspace_memory_region*>(argument));
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  const LaunchedGuest guest = launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+  REQUIRE(slots.size() == 2);
+  CHECK(slots[0].guest_phys_addr == 0);
+  CHECK(slots[0].memory_size == kMemory);
+  CHECK(slots[1].guest_phys_addr == 0xfffff000);
+  CHECK(slots[1].memory_size == 0x1000);
+  CHECK(slots[1].flags == 0);
+  CHECK(slots[0].slot != slots[1].slot);
+}
+
+TEST_CASE("what a host cannot do is refused before the launch") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  CHECK_THROWS_AS(launch(host, ram, {5, 17, 0x00800f12, image, "synth"}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, firmware("synth-noreset.fd"), "synth"}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, firmware("synth-zeroreset.fd"), "synth"}), Error);
+  host.answers[KVM_GET_SUPPORTED_CPUID] = [](void* argument) {
+    static_cast<kvm_cpuid2*>(argument)->nent = 0;
+    return 0;
+  };
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, image, "synth"}), Error);
+  CHECK(std::none_of(host.calls.begin(), host.calls.end(), [](const std::string& call) { return call == "SEV 2"; }));
+}
+
+TEST_CASE("a launch that fails half-way gives everything back") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  host.sev_answers[KVM_SEV_LAUNCH_UPDATE_VMSA] = [](void*) { return -EINVAL; };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  CHECK_THROWS_AS(launch(host, ram, {5, 2, 0x00800f12, image, "synth"}), Error);
+  CHECK(host.mapped == 0);
+  CHECK(host.closed.size() == 5);  // two vCPUs, the VM, /dev/sev, /dev/kvm
+}
+
+TEST_CASE("a host is asked whether it has SEV-ES") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  CHECK(why_no_sev_es(host) == std::nullopt);
+
+  host.answers[KVM_MEMORY_ENCRYPT_OP] = [](void*) { return -ENOTTY; };
+  CHECK(why_no_sev_es(host)->find("SEV is off") != std::string::npos);
+  host.answers.erase(KVM_MEMORY_ENCRYPT_OP);
+  host.open_errors["/dev/sev"] = ENOENT;
+  CHECK(why_no_sev_es(host)->find("/dev/sev") != std::string::npos);
+  host.open_errors["/dev/kvm"] = ENOENT;
+  CHECK(why_no_sev_es(host)->find("/dev/kvm") != std::string::npos);
+}

@@ -1,0 +1,134 @@
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "vmm/guest_ram.hpp"
+#include "vmm/memory_map.hpp"
+#include "vmm/platform.hpp"
+#include "vmm/size_text.hpp"
+
+using namespace sevisor;
+using namespace sevisor::vmm;
+
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+constexpr std::uint64_t kGiB = 1 << 30;
+
+class StillClock final : public devices::Clock {
+ public:
+  std::uint64_t now_ns() override { return 0; }
+};
+
+}  // namespace
+
+TEST_CASE("sizes are read with their units") {
+  CHECK(parse_size("--memory", "512M") == 512 * kMiB);
+  CHECK(parse_size("--memory", "2G") == 2 * kGiB);
+  CHECK(parse_size("--memory", "2g") == 2 * kGiB);
+  CHECK(parse_size("--memory", "262144K") == 256 * kMiB);
+  CHECK(parse_size("--memory", "1T") == 1024 * kGiB);
+  CHECK(parse_size("--memory", "256") == 256 * kMiB);
+  CHECK(parse_size("--memory", "0") == 0);
+  for (const char* text : {"", "M", "12X", "-1", "1.5G", "1 G", "0x10", "16777216T", "18446744073709551616K"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_size("--memory", text), Error);
+  }
+}
+
+TEST_CASE("sizes are written with the largest unit that fits") {
+  CHECK(size_text(512 * kMiB) == "512 MiB");
+  CHECK(size_text(2 * kGiB) == "2 GiB");
+  CHECK(size_text(kGiB + kMiB) == "1025 MiB");
+  CHECK(size_text(4095) == "4095 bytes");
+  CHECK(size_text(0) == "0 bytes");
+}
+
+TEST_CASE("memory lies below the device hole, the rest from 4 GiB on") {
+  const MemoryMap small = make_memory_map(512 * kMiB);
+  REQUIRE(small.ram.size() == 1);
+  CHECK(small.low_size() == 512 * kMiB);
+  CHECK(small.high_size() == 0);
+
+  const MemoryMap three = make_memory_map(3 * kGiB);
+  CHECK(three.ram.size() == 1);
+  CHECK(three.low_size() == 3 * kGiB);
+
+  const MemoryMap eight = make_memory_map(8 * kGiB);
+  REQUIRE(eight.ram.size() == 2);
+  CHECK(eight.low_size() == 3 * kGiB);
+  CHECK(eight.ram[1].base == Gpa(4 * kGiB));
+  CHECK(eight.high_size() == 5 * kGiB);
+
+  for (const std::uint64_t bad : {std::uint64_t{0}, kMiB, 64 * kMiB + 1, kMaxMemory + 4096, ~std::uint64_t{0}}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(make_memory_map(bad), Error);
+  }
+}
+
+TEST_CASE("devices reach guest memory within its bounds and nowhere else") {
+  GuestRam ram(MemoryMap{{{Gpa(0), 64 * 1024}, {Gpa(4 * kGiB), 4096}}});
+  std::vector<std::byte> data(16, std::byte{0x5a});
+  std::vector<std::byte> back(16);
+  CHECK(ram.write(Gpa(64 * 1024 - 16), data));
+  CHECK(ram.read(Gpa(64 * 1024 - 16), back));
+  CHECK(back == data);
+  CHECK(ram.write(Gpa(4 * kGiB + 4080), data));
+  CHECK_FALSE(ram.write(Gpa(64 * 1024 - 15), data));
+  CHECK_FALSE(ram.write(Gpa(64 * 1024), data));
+  CHECK_FALSE(ram.read(Gpa(4 * kGiB - 8), back));
+  CHECK_FALSE(ram.read(Gpa(~std::uint64_t{0}), back));
+  CHECK_FALSE(ram.read(Gpa(~std::uint64_t{0} - 15), back));
+  CHECK(ram.read(Gpa(~std::uint64_t{0}), {}));
+}
+
+TEST_CASE("the platform hands the kernel over as fw_cfg has it, and powers off and resets") {
+  GuestRam ram(make_memory_map(64 * kMiB));
+  StillClock clock;
+  std::string printed;
+  std::vector<devices::MachineEvent> events;
+  std::vector<std::pair<std::uint32_t, bool>> interrupts;
+  Platform platform({.dma = ram,
+                     .clock = clock,
+                     .set_irq = [&](std::uint32_t gsi, bool level) { interrupts.emplace_back(gsi, level); },
+                     .console =
+                         [&](std::span<const std::byte> bytes) {
+                           printed.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+                         },
+                     .events = [&](const devices::MachineEvent& event) { events.push_back(event); }},
+                    {.vcpus = 2, .memory = make_memory_map(64 * kMiB), .rtc_time = 0});
+  const auto kernel = std::make_shared<const std::vector<std::byte>>(2000, std::byte{0x11});
+  BzImage header;
+  header.setup_size = 1024;
+  platform.add_kernel(kernel, header, nullptr, "console=ttyS0");
+
+  const Buses buses = platform.buses();
+  const auto out = [&](std::uint64_t port, std::uint16_t value, std::size_t size) {
+    buses.ports.write(port, std::as_bytes(std::span(&value, 1)).first(size));
+  };
+  const auto item = [&](devices::FwCfgKey key, std::size_t size) {
+    out(devices::kFwCfgPort, static_cast<std::uint16_t>(key), 2);
+    std::vector<std::byte> bytes(size);
+    buses.ports.read_string(devices::kFwCfgPort + 1, 1, bytes);
+    return bytes;
+  };
+  CHECK(item(devices::FwCfgKey::kKernelSize, 4) ==
+        std::vector<std::byte>{std::byte{0xd0}, std::byte{0x03}, std::byte{0}, std::byte{0}});
+  CHECK(item(devices::FwCfgKey::kSetupSize, 4)[1] == std::byte{0x04});
+  CHECK(item(devices::FwCfgKey::kCpuCount, 2)[0] == std::byte{2});
+  const auto cmdline = item(devices::FwCfgKey::kCommandLineData, 14);
+  CHECK(std::string(reinterpret_cast<const char*>(cmdline.data())) == "console=ttyS0");
+  CHECK(item(devices::FwCfgKey::kCommandLineSize, 4)[0] == std::byte{14});
+
+  out(devices::kCom1Port, 'A', 1);
+  CHECK(printed == "A");
+  out(devices::kCom1Port + 1, 0x02, 1);  // interrupt when the transmitter is empty
+  CHECK(interrupts == std::vector<std::pair<std::uint32_t, bool>>{{devices::kCom1Irq, true}});
+
+  out(devices::kSleepControlPort, 1U << 5 | devices::kSleepTypeS5 << 2, 1);
+  out(devices::kResetPort, devices::kResetValue, 1);
+  REQUIRE(events.size() == 2);
+  CHECK(events[0].kind == devices::MachineEvent::Kind::kPowerOff);
+  CHECK(events[1].kind == devices::MachineEvent::Kind::kReset);
+}
