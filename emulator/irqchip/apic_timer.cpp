@@ -18,6 +18,7 @@ void ApicTimer::set_mode(Mode mode) noexcept {
     expiry_ = kNoDeadline;
     initial_count_ = 0;
   }
+  if (mode == Mode::kReserved) expiry_ = kNoDeadline;
   mode_ = mode;
 }
 

@@ -15,7 +15,7 @@ class ApicTimer {
   enum class Mode : std::uint8_t { kOneShot = 0, kPeriodic = 1, kTscDeadline = 2, kReserved = 3 };
 
   [[nodiscard]] Mode mode() const noexcept { return mode_; }
-  // A change between TSC-deadline and another mode stops the timer; other changes let the count go on.
+  // A change between TSC-deadline and another mode stops the timer, and so does kReserved; others let the count go on.
   void set_mode(Mode mode) noexcept;
 
   // Divide configuration register, bits 3, 1 and 0. A change while counting keeps the current count.

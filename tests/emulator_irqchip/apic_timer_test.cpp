@@ -95,6 +95,15 @@ TEST_CASE("TSC deadline fires once and reads 0 after it") {
   CHECK_FALSE(timer.advance(3000));
 }
 
+TEST_CASE("The reserved mode stops the timer") {
+  ApicTimer timer;
+  timer.set_initial_count(100, 0);
+  timer.set_mode(ApicTimer::Mode::kReserved);
+  CHECK(timer.next_deadline() == kNoDeadline);
+  timer.set_initial_count(100, 0);
+  CHECK(timer.next_deadline() == kNoDeadline);
+}
+
 TEST_CASE("A count near the end of time does not wrap") {
   ApicTimer timer;
   timer.set_mode(ApicTimer::Mode::kPeriodic);
