@@ -103,7 +103,9 @@ int Vm::launch_start(void* argument) {
   if (!get_user(params, user_pointer(command.data))) return -EFAULT;
   std::vector<std::byte> certificate;
   std::vector<std::byte> session;
-  psp::LaunchStart start{.handle = params.handle, .policy = params.policy};
+  psp::LaunchStart start{};
+  start.handle = params.handle;
+  start.policy = params.policy;
   if (params.dh_uaddr != 0) {
     if (const int result = copy_blob(certificate, params.dh_uaddr, params.dh_len); result != 0) return result;
     start.dh_address = address_of(certificate.data());
@@ -213,7 +215,8 @@ int Vm::launch_finish(void* argument) {
 int Vm::guest_status(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
   if (!encrypted()) return -ENOTTY;
-  psp::GuestStatus status{.handle = handle_};
+  psp::GuestStatus status{};
+  status.handle = handle_;
   if (const int result = firmware(command, Command::kGuestStatus, status); result != 0) return result;
   const kvm_sev_guest_status params{.handle = status.handle, .policy = status.policy, .state = status.state};
   return put_user(user_pointer(command.data), params) ? 0 : -EFAULT;
