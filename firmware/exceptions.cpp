@@ -184,4 +184,12 @@ void exceptions_open() noexcept {
 
 unsigned protocol_version() noexcept { return state.version; }
 
+ghcb::guest::Reply request(ghcb::ExitCode code, std::uint64_t info_1, std::uint64_t info_2) noexcept {
+  ++state.depth;  // a #VC in between puts the page aside
+  ghcb::guest::Exchange exchange(platform, static_cast<std::uint16_t>(state.version));
+  const auto reply = exchange.call(code, info_1, info_2);
+  --state.depth;
+  return reply;
+}
+
 }  // namespace sevisor::firmware

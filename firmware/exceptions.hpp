@@ -2,6 +2,10 @@
 // others.
 #pragma once
 
+#include <cstdint>
+
+#include "ghcb/guest/exchange.hpp"
+
 namespace sevisor::firmware {
 
 // Loads the IDT. Under SEV-ES also negotiates the protocol version, shares the GHCB page and readies the #VC handler;
@@ -10,5 +14,8 @@ void exceptions_open() noexcept;
 
 // The negotiated GHCB protocol version; 0 without SEV-ES.
 [[nodiscard]] unsigned protocol_version() noexcept;
+
+// An NAE event that no instruction stands for. SEV-ES only.
+[[nodiscard]] ghcb::guest::Reply request(ghcb::ExitCode code, std::uint64_t info_1, std::uint64_t info_2) noexcept;
 
 }  // namespace sevisor::firmware

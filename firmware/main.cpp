@@ -7,6 +7,7 @@
 #include "firmware/linux_boot.hpp"
 #include "firmware/mtrr.hpp"
 #include "firmware/paging.hpp"
+#include "firmware/processors.hpp"
 
 namespace sevisor::firmware {
 
@@ -41,6 +42,12 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   if (!fw_cfg) give_up(Failure::kNoFwCfg);
   MemoryMap map;
   check(read_memory_map(*fw_cfg, map));
+  const Processors processors = start_processors(*fw_cfg);
+  if (sev_es_active() && processors.holding + 1 != processors.expected) {
+    print_line(std::uint64_t{processors.holding}, " of ", std::uint64_t{processors.expected - 1},
+               processors.jump_table ? " application processors started"
+                                     : " application processors started: the hypervisor takes no AP jump table");
+  }
   std::uint64_t rsdp = 0;
   check(load_acpi_tables(*fw_cfg, map, rsdp));
   LoadedKernel loaded;

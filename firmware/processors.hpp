@@ -1,0 +1,21 @@
+// The application processors of a SEV-ES guest. A hypervisor cannot set a started processor's registers, so each is
+// started once by the firmware, in the reset block, and holds there until the operating system's SIPI lets it go to the
+// address in the AP jump table. GHCB specification (AMD 56421) section 4.3; reset.S has their code.
+#pragma once
+
+#include "firmware/fw_cfg.hpp"
+
+namespace sevisor::firmware {
+
+struct Processors {
+  unsigned expected = 1;  // with the one that runs this
+  unsigned holding = 0;   // application processors that have arrived in the hold
+  bool jump_table = false;
+};
+
+// Registers the jump table with the hypervisor and brings the application processors into their hold. Waits for a
+// bounded time; what then is missing stays off. Without SEV-ES it does nothing: there the operating system starts
+// processors as usual.
+[[nodiscard]] Processors start_processors(FwCfg& fw_cfg) noexcept;
+
+}  // namespace sevisor::firmware
