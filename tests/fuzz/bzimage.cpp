@@ -1,24 +1,26 @@
-// The Linux boot protocol's header: the input is a kernel image.
+// The VMM's reading of a kernel image.
 #include "vmm/bzimage.hpp"
-
-#include <cstddef>
-#include <cstdint>
-#include <span>
 
 #include "base/error.hpp"
 #include "check.hpp"
+#include "small_kernel.hpp"
 
 using namespace sevisor;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  const std::uint64_t memory = std::uint64_t{input.take<std::uint16_t>()} << 20;
+  const auto initrd_size = input.take<std::uint32_t>();
+  std::vector<std::byte> image = fuzz::small_kernel();
+  fuzz::spoil(image, input);
   try {
-    const vmm::BzImage kernel = vmm::parse_bzimage(std::span(reinterpret_cast<const std::byte*>(data), size), "fuzz");
+    const vmm::BzImage kernel = vmm::parse_bzimage(image, "fuzz");
     // The rest of the file is what fw_cfg hands out as the kernel.
-    FUZZ_CHECK(kernel.setup_size < size);
-    vmm::check_boot_fits(kernel, 14'000'000, 100, std::uint64_t{512} << 20);
+    FUZZ_CHECK(kernel.setup_size < image.size());
+    vmm::check_boot_fits(kernel, initrd_size, 100, memory);
     // It fits, so the sums that the firmware will make do not overflow.
     FUZZ_CHECK(kernel.load_address + kernel.init_size >= kernel.load_address);
-    FUZZ_CHECK(kernel.load_address + kernel.init_size <= std::uint64_t{512} << 20);
+    FUZZ_CHECK(kernel.load_address + kernel.init_size <= memory && initrd_size <= memory);
   } catch (const Error&) {
   }
   return 0;

@@ -4,16 +4,18 @@
 
 #include "check.hpp"
 #include "firmware/bzimage.hpp"
-#include "input.hpp"
+#include "small_kernel.hpp"
 
 using namespace sevisor;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
-  const auto setup_size = input.take<std::uint32_t>();
-  const auto kernel_size = input.take<std::uint32_t>();
+  const std::uint64_t setup_size = fuzz::kSmallKernelSetup + input.take<std::uint16_t>();
+  const std::uint64_t kernel_size = fuzz::kSmallKernelRest + input.take<std::uint32_t>();
   const std::span<const std::byte> e820 = input.bytes(std::size_t{20} * (input.take<std::uint8_t>() % 4));
-  const std::span<const std::byte> setup = input.bytes(firmware::kBootParamsBytes);
+  std::vector<std::byte> image = fuzz::small_kernel();
+  fuzz::spoil(image, input);
+  const std::span<const std::byte> setup = std::span(image).first(std::min(image.size(), firmware::kBootParamsBytes));
 
   firmware::MemoryMap map;
   constexpr std::uint64_t kMemory = std::uint64_t{512} << 20;
