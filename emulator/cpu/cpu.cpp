@@ -3,10 +3,15 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/vmsa_state.hpp"
 
 namespace sevisor::emulator {
+
+std::unique_ptr<CodeCache, void (*)(CodeCache*)> make_code_cache() {
+  return {new CodeCache(), [](CodeCache* code) { delete code; }};
+}
 
 struct Cpu::Impl {
   Impl(const CpuConfig& config, GuestMemory& memory, CodeCache& code, VirtualClock& clock)
