@@ -104,7 +104,6 @@ FwCfg::FwCfg(GuestDma* dma) : dma_(dma) {
   put(static_cast<std::uint16_t>(FwCfgKey::kSignature), FwCfgItem::text(kSignature));
   put(static_cast<std::uint16_t>(FwCfgKey::kId), FwCfgItem::u32(kIdTraditional | (dma_ != nullptr ? kIdDma : 0)));
   rebuild_directory();
-  select(0);
 }
 
 void FwCfg::put(std::uint16_t key, FwCfgItem item) {
@@ -112,8 +111,8 @@ void FwCfg::put(std::uint16_t key, FwCfgItem item) {
     throw cannot(fmt::format("add fw_cfg item {:#x}", key), "it is larger than 4 GiB");
   }
   items_.insert_or_assign(key, std::move(item));
-  current_ = {};  // it may have pointed into the item replaced
-  position_ = 0;
+  select(
+      static_cast<std::uint16_t>(FwCfgKey::kSignature));  // what was selected may have pointed into the item replaced
 }
 
 void FwCfg::add(FwCfgKey key, FwCfgItem item) {

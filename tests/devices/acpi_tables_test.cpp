@@ -140,9 +140,9 @@ Machine machine_with(unsigned cpus) {
 
 TEST_CASE("ACPI: the loader script leads from the RSDP to tables with right checksums") {
   const auto tables = walk(Firmware(acpi::build(machine_with(2))));
-  std::vector<std::string> names;
-  for (const auto& [name, bytes] : tables) names.push_back(name);
-  CHECK(names == std::vector<std::string>{"APIC", "DSDT", "FACP", "XSDT"});
+  std::string names;
+  for (const auto& [name, bytes] : tables) names += name + " ";
+  CHECK(names == "APIC DSDT FACP XSDT ");
 }
 
 TEST_CASE("ACPI: the FADT is hardware-reduced with reset and sleep registers") {

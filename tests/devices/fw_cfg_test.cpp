@@ -138,6 +138,13 @@ TEST_CASE("fw_cfg: an empty device has an empty directory") {
   CHECK(select_and_read(b.device, 0x19, 8) == std::string(8, '\0'));
 }
 
+TEST_CASE("fw_cfg: the signature is selected after set-up") {
+  Bench b;
+  b.device.add(FwCfgKey::kKernelSize, FwCfgItem::u32(1));
+  b.device.add_file("etc/e820", FwCfgItem::text("x"));
+  CHECK(read_text(b.device, 4) == "QEMU");
+}
+
 TEST_CASE("fw_cfg: set-up errors are refused") {
   Bench b;
   CHECK_THROWS_AS(b.device.add(FwCfgKey::kSignature, FwCfgItem::u32(0)), Error);
