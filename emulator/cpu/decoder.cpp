@@ -112,7 +112,15 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op) {
     op.base = kRegBlock;
     op.disp += op.rip_offset + op.length;
   } else {
-    op.base = slot_of(mem.base);
+    // Zydis 4.0 takes R13D for the absent base of a SIB byte under the prefixes 67 and REX.B, and forgets the
+    // displacement.
+    constexpr unsigned kSibFollows = 4;
+    constexpr unsigned kNoBase = 5;
+    const auto& raw = insn.info.raw;
+    const bool absent = mem.base == ZYDIS_REGISTER_R13D && raw.modrm.mod == 0 && raw.modrm.rm == kSibFollows &&
+                        raw.sib.base == kNoBase;
+    op.base = absent ? kRegZero : slot_of(mem.base);
+    if (absent) op.disp = raw.disp.value;
   }
   op.index = slot_of(mem.index);
   op.scale = static_cast<std::uint8_t>(mem.scale <= 1 ? 0 : std::countr_zero(static_cast<unsigned>(mem.scale)));

@@ -123,12 +123,17 @@ const Op* call_direct(Core& core, const Op* op) {
   return core.jump_linked(op, target_of(core, op));
 }
 
+// The return address is written before the target is checked, as processors do.
 template <class T, class S, At kSrc>
 const Op* call_indirect(Core& core, const Op* op) {
   T target{};
   if (!read_source<T, kSrc>(core, op, target)) return core.fault();
-  if (!valid_target(target)) return core.fault(kVectorGp, 0);
+  const std::uint64_t before = core.gpr[kRegRsp];
   if (!push<T, S>(core, static_cast<T>(core.rip_after(op)))) return core.fault();
+  if (!valid_target(target)) {
+    core.gpr[kRegRsp] = before;
+    return core.fault(kVectorGp, 0);
+  }
   return core.jump(target);
 }
 
@@ -174,11 +179,13 @@ template <class T>
 const Op* bound(Core& core, const Op* op) {
   using Bits = std::make_unsigned_t<T>;
   const std::uint64_t va = core.address(op);
-  Bits lower{};
-  Bits upper{};
-  if (!core.read<Bits>(va, lower) || !core.read<Bits>(va + sizeof(T), upper)) return core.fault();
   const T index = static_cast<T>(core.reg<Bits>(op->dst));
-  if (index < static_cast<T>(lower) || index > static_cast<T>(upper)) return core.fault(kVectorBr);
+  Bits lower{};
+  if (!core.read<Bits>(va, lower)) return core.fault();
+  if (index < static_cast<T>(lower)) return core.fault(kVectorBr);
+  Bits upper{};
+  if (!core.read<Bits>(va + sizeof(T), upper)) return core.fault();
+  if (index > static_cast<T>(upper)) return core.fault(kVectorBr);
   return op + 1;
 }
 

@@ -46,18 +46,23 @@ const Op* exchange_add(Core& core, const Op* op) {
   return op + 1;
 }
 
-// The destination is written in any case, with its old value if the comparison failed; so it must be writable, and 32
-// bits clear the upper half.
+// Memory is written in any case, with its old value if the comparison failed, and must be writable. A register is not:
+// then its upper half stays.
 template <class T, At kDst>
 const Op* compare_exchange(Core& core, const Op* op) {
   const T accumulator = core.reg<T>(kOffsetRax);
   const T desired = core.reg<T>(op->src);
   T old{};
-  const auto swap = [&](T v) {
-    old = v;
-    return v == accumulator ? desired : v;
-  };
-  if (!modify_operand<T, kDst>(core, op, swap)) return core.fault();
+  if constexpr (kDst == At::kReg) {
+    old = core.reg<T>(op->dst);
+    if (old == accumulator) core.set_reg<T>(op->dst, desired);
+  } else {
+    const bool done = modify<T>(core, address_of<kDst>(core, op), [&](T v) {
+      old = v;
+      return v == accumulator ? desired : v;
+    });
+    if (!done) return core.fault();
+  }
   core.flags.set_sub<T>(accumulator, old, static_cast<T>(accumulator - old));
   if (old != accumulator) core.set_reg<T>(kOffsetRax, old);
   return op + 1;

@@ -1,5 +1,5 @@
 // Data movement without arithmetic: MOV, MOVZX, MOVSX, MOVSXD, MOVBE, MOVNTI, LEA, BSWAP, CMOVcc, SETcc, XLAT, CBW ...
-#include <bit>
+#include <algorithm>
 
 #include "emulator/cpu/exec_forms.hpp"
 #include "emulator/cpu/exec_integer.hpp"
@@ -67,7 +67,8 @@ template <bool kSigned>
 bool select_extend(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);
   return with_size_from_16(size_of(insn, 0), [&]<class To>() {
-    return with_size(size_of(insn, 1), [&]<class From>() {
+    // MOVSXD of 16 bits has a source of 16 bits, though Zydis says 32.
+    return with_size(std::min(size_of(insn, 0), size_of(insn, 1)), [&]<class From>() {
       using Source = std::conditional_t<kSigned, std::make_signed_t<From>, From>;
       return with_place(insn, 1, &Op::src, op, [&]<At kSrc>() {
         op.fn = extend<To, Source, kSrc>;

@@ -242,8 +242,8 @@ const Op* compare_string(Core& core, const Op* op) {
       }
       n = i;
     } else {
-      if constexpr (kSource) good = core.read<T>(s.source(), a);
-      good = good && core.read<T>(s.destination(), b);
+      good = core.read<T>(s.destination(), b);
+      if constexpr (kSource) good = good && core.read<T>(s.source(), a);
       if (!good) break;
       found = !goes_on(kRepeat, a == b);
       n = 1;
@@ -255,7 +255,7 @@ const Op* compare_string(Core& core, const Op* op) {
   if (done != 0) {
     s.template keep<kSource, true>();
     if constexpr (kRepeat != Repeat::kNone) s.charge(done);
-    // A fault comes with the flags of the elements before it; they are compared again after it. Processors do so too.
+    // After a fault the flags are still those from before, as on processors.
     if (good) core.flags.set_sub<T>(a, b, static_cast<T>(a - b));
   }
   if (!good) return core.fault();

@@ -75,12 +75,15 @@ class StatusFlags {
     set_cf(carry);
   }
 
+  // Without branches, and not as `value != cf()`: g++ 12 drops cf() from that where `value` is a tested bit.
   void set_cf(bool value) noexcept {
+    const std::uint64_t change = (carries_ >> 63) ^ std::uint64_t{value};
     // OF is kept as a difference from CF: both bits turn.
-    if (value != cf()) carries_ ^= kCf | kCfXorOf;
+    carries_ ^= change << 63 | change << 62;
   }
   void set_of(bool value) noexcept {
-    if (value != of()) carries_ ^= kCfXorOf;
+    const std::uint64_t change = ((carries_ >> 63) ^ (carries_ >> 62) ^ std::uint64_t{value}) & 1;
+    carries_ ^= change << 62;
   }
   void set_zf(bool value) noexcept { set_rflags(value ? rflags() | kFlagZf : rflags() & ~kFlagZf); }
 
