@@ -1,7 +1,8 @@
 // Holds console input until the guest is ready for it, and hands it to the serial port as its FIFO drains.
 //
-// A guest resets the port's FIFO while it comes up, which would eat what was typed or piped in before. So input waits
-// until the guest enables the receive interrupt or, if it works without interrupts, polls the port for input.
+// A guest probes and resets the port while it comes up, which would eat what was typed or piped in before. So input
+// waits until the guest enables the receive interrupt and lets it out of the port or, if it works without interrupts,
+// polls the port for input. What a reset of the FIFO throws away after that is offered again.
 #pragma once
 
 #include <condition_variable>
@@ -38,14 +39,19 @@ class SerialInput final : public devices::Device {
   void close();
 
  private:
-  void observe_write(std::uint64_t offset, std::span<const std::byte> from);
+  void observe_read(std::uint64_t offset, std::size_t count);
+  void observe_write(std::uint64_t offset, std::byte value);
   void feed_locked();
 
   devices::Uart16550& uart_;
   std::mutex mutex_;  // guards all below
   std::condition_variable drained_;
-  std::deque<std::byte> pending_;
-  bool divisor_latch_ = false;
+  std::deque<std::byte> pending_;    // not yet handed to the UART
+  std::deque<std::byte> in_flight_;  // in the UART's FIFO, not yet read by the guest
+  std::byte interrupt_enable_{0};    // registers as last written
+  std::byte fifo_control_{0};
+  std::byte line_control_{0};
+  std::byte modem_control_{0};
   bool ready_ = false;
   bool closed_ = false;
   unsigned polls_ = 0;

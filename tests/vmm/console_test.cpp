@@ -39,6 +39,7 @@ constexpr std::uint64_t kData = 0;
 constexpr std::uint64_t kIer = 1;
 constexpr std::uint64_t kFcr = 2;
 constexpr std::uint64_t kLcr = 3;
+constexpr std::uint64_t kMcr = 4;
 constexpr std::uint64_t kLsr = 5;
 
 struct Serial {
@@ -53,6 +54,11 @@ struct Serial {
     std::byte b{};
     input.read(offset, {&b, 1});
     return std::to_integer<unsigned>(b);
+  }
+  void set_up() {
+    out(kFcr, 0x01);
+    out(kMcr, 0x08);
+    out(kIer, 0x01);
   }
   std::string read_all() {
     std::string text;
@@ -145,19 +151,50 @@ TEST_CASE("what is no regular expression is refused") {
   }
 }
 
-TEST_CASE("input waits until the guest enables the receive interrupt") {
+TEST_CASE("input waits until the guest has set the port up") {
   Serial serial;
-  REQUIRE(serial.input.send(bytes_of("early")));
+  const std::string early = "typed before the guest was there, and more than a FIFO holds\n";
+  REQUIRE(serial.input.send(bytes_of(early)));
   CHECK((serial.in(kLsr)&1) == 0);
-  serial.out(kLcr, 0x80);  // with the divisor latch the register is another
-  serial.out(kIer, 0x01);
+
+  // As Linux probes the port: all interrupts on for a look, loopback, FIFO on and off.
+  serial.out(kIer, 0x0f);
   CHECK((serial.in(kLsr)&1) == 0);
+  serial.out(kIer, 0x00);
+  serial.out(kMcr, 0x1a);
+  serial.out(kMcr, 0x00);
+  serial.out(kLcr, 0x80);
+  serial.out(kIer, 0x01);  // with the divisor latch the register is another
   serial.out(kLcr, 0x03);
-  serial.out(kFcr, 0x07);  // resets the FIFOs
+  serial.out(kFcr, 0x01);
+  serial.out(kFcr, 0x00);
+  CHECK((serial.in(kLsr)&1) == 0);
+
+  // As it opens it: FIFOs reset, interrupts on, and only then the FIFO, whose switch resets it once more.
+  serial.out(kFcr, 0x07);
+  serial.out(kFcr, 0x00);
+  (void)serial.in(kData);
+  serial.out(kMcr, 0x08);
   serial.out(kIer, 0x05);
-  CHECK(serial.read_all() == "early");
-  REQUIRE(serial.input.send(bytes_of(" late")));
-  CHECK(serial.read_all() == " late");
+  serial.out(kFcr, 0x01);
+  serial.out(kFcr, 0x81);
+  CHECK(serial.read_all() == early);
+  REQUIRE(serial.input.send(bytes_of("late")));
+  CHECK(serial.read_all() == "late");
+}
+
+TEST_CASE("a reset of the FIFO loses no input") {
+  Serial serial;
+  serial.set_up();
+  const std::string text = "abcdefghijklmnopqrstuvwxyz";
+  REQUIRE(serial.input.send(bytes_of(text)));
+  CHECK(serial.in(kData) == 'a');
+  serial.out(kFcr, 0x07);
+  CHECK(serial.in(kData) == 'b');
+  serial.out(kFcr, 0x00);
+  CHECK(serial.in(kData) == 'c');
+  serial.out(kFcr, 0x01);
+  CHECK(serial.read_all() == text.substr(3));
 }
 
 TEST_CASE("a guest that polls without interrupts gets its input too") {
@@ -176,8 +213,7 @@ TEST_CASE("more input than the port holds arrives whole and in order") {
   Serial serial;
   std::string sent;
   for (unsigned i = 0; sent.size() < 200'000; ++i) sent += std::to_string(i) + ' ';
-  serial.out(kFcr, 0x01);
-  serial.out(kIer, 0x01);
+  serial.set_up();
   std::thread sender([&] { (void)serial.input.send(bytes_of(sent)); });
   std::string got;
   while (got.size() < sent.size()) got += serial.read_all();
@@ -197,8 +233,7 @@ TEST_CASE("a waiting sender is let go when the run ends") {
 
 TEST_CASE("console input: a pipe is passed on whole, keys are obeyed only on a terminal") {
   Serial serial;
-  serial.out(kFcr, 0x01);
-  serial.out(kIer, 0x01);
+  serial.set_up();
   RunState state;
   Pipe pipe;
   const ConsoleInput input(pipe.reader.get(), false, serial.input, state);
