@@ -1,5 +1,5 @@
 /* Where the firmware's things lie in guest-physical memory, for assembly, the linker script and C++ alike: macros only.
- * All addresses below 1 MiB are RAM on every machine; docs: firmware/README.md. */
+ * All addresses below 1 MiB are RAM on every machine; docs/firmware.md. */
 #pragma once
 
 /* Given to the operating system as RAM once it runs. */

@@ -41,6 +41,7 @@ std::size_t strlen(const char* text) {
   return length;
 }
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the ABI names it so
 void __cxa_pure_virtual() { sevisor::firmware::halt_forever(); }
 
 }  // extern "C"

@@ -98,7 +98,7 @@ class Generator {
   }
 
  private:
-  std::mt19937 random_{20240607};
+  std::mt19937 random_{20240607};  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same bytes on every run
 };
 
 ZydisRegisterContext context_of(const Registers& registers) {
@@ -143,8 +143,8 @@ void compare(const std::vector<std::uint8_t>& bytes, const Registers& registers)
       moffs || (ours->has_modrm && ours->mod() != 3 && ours->opcode != 0x0f21 && ours->opcode != 0x0f23);
   REQUIRE(with_memory == (memory != nullptr));
   if (memory == nullptr) return;
-  // Zydis 4.0 takes SIB base 5 with REX.B, mod 0 and 32-bit addresses for R13D; REX.B does not count there, and with 64-bit
-  // addresses Zydis knows.
+  // Zydis 4.0 takes SIB base 5 with REX.B, mod 0 and 32-bit addresses for R13D; REX.B does not count there, and with
+  // 64-bit addresses Zydis knows.
   if (ours->has_sib && ours->address_32 && ours->mod() == 0 && (ours->sib & 7) == 5 && (ours->rex & 1) != 0) return;
   const auto context = context_of(registers);
   ZyanU64 address = 0;
