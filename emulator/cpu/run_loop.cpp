@@ -46,6 +46,10 @@ const Op* straddling(Core& core, std::uint64_t va, const std::byte* page, unsign
 }  // namespace
 
 const Op* Core::lookup(bool single) {
+  if (!single) {
+    const JumpEntry& e = jumps[jump_index(rip)];
+    if (e.rip == rip && e.key == jump_key) return e.first;
+  }
   if (!code64 && rip > seg[kCs].limit) {
     raise(kVectorGp, 0);
     return nullptr;
