@@ -48,7 +48,7 @@ const Op* straddling(Core& core, std::uint64_t va, const std::byte* page, unsign
 const Op* Core::lookup(bool single) {
   if (!single) {
     const JumpEntry& e = jumps[jump_index(rip)];
-    if (e.rip == rip && e.key == jump_key) return e.first;
+    if (e.rip == rip && e.key == jump_key && e.first->fn != op_poisoned) return e.first;
   }
   if (!code64 && rip > seg[kCs].limit) {
     raise(kVectorGp, 0);
