@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fmt/format.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -79,12 +80,13 @@ void wait_for_end(RunState& state, const EndSignals& signals, std::optional<std:
 }
 
 void end_by_event(RunState& state, const devices::MachineEvent& event) {
+  spdlog::debug("machine event {} with value {:#x}", static_cast<unsigned>(event.kind), event.value);
   switch (event.kind) {
     case devices::MachineEvent::Kind::kPowerOff:
       state.end({ExitCode::kPoweredOff, "the guest powered off"});
       break;
     case devices::MachineEvent::Kind::kReset:
-      state.end({ExitCode::kResetAsked, "the guest asked for a reset, which SEV-ES state does not survive"});
+      state.end({ExitCode::kResetAsked, kResetReason});
       break;
     case devices::MachineEvent::Kind::kDebugExit:
       state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});
