@@ -38,20 +38,20 @@ constexpr Range kRanges[] = {
     {0x250, 0x250, Kind::kStored, 0},          // fixed MTRRs
     {0x258, 0x259, Kind::kStored, 0},
     {0x268, 0x26f, Kind::kStored, 0},
-    {0x2ff, 0x2ff, Kind::kStored, 0},             // MTRRdefType
-    {0xc0010000, 0xc0010007, Kind::kIgnored, 0},  // K7 performance counters
-    {0xc0010010, 0xc0010010, Kind::kIgnored, 0},  // SYSCFG
-    {0xc0010015, 0xc0010015, Kind::kStored, 0},   // HWCR
-    {0xc001001a, 0xc001001a, Kind::kIgnored, 0},  // TOP_MEM
-    {0xc001001d, 0xc001001d, Kind::kIgnored, 0},  // TOP_MEM2
-    {0xc001001f, 0xc001001f, Kind::kIgnored, 0},  // NB_CFG
-    {0xc0010055, 0xc0010055, Kind::kIgnored, 0},  // INT_PENDING_MSG
-    {0xc0010114, 0xc0010114, Kind::kIgnored, 0},  // VM_CR
-    {0xc0011020, 0xc0011020, Kind::kIgnored, 0},  // LS_CFG
-    {0xc0011022, 0xc0011022, Kind::kIgnored, 0},  // DC_CFG
-    {0xc0011023, 0xc0011023, Kind::kIgnored, 0},  // BU_CFG
-    {0xc0011029, 0xc0011029, Kind::kStored, 2},   // DE_CFG: LFENCE serialises
-    {0xc001102a, 0xc001102a, Kind::kIgnored, 0},  // BU_CFG2
+    {0x2ff, 0x2ff, Kind::kStored, 0},                  // MTRRdefType
+    {0xc0010000, 0xc0010007, Kind::kIgnored, 0},       // K7 performance counters
+    {0xc0010010, 0xc0010010, Kind::kIgnored, 0},       // SYSCFG
+    {0xc0010015, 0xc0010015, Kind::kStored, 1 << 24},  // HWCR: the TSC counts at the P0 frequency
+    {0xc001001a, 0xc001001a, Kind::kIgnored, 0},       // TOP_MEM
+    {0xc001001d, 0xc001001d, Kind::kIgnored, 0},       // TOP_MEM2
+    {0xc001001f, 0xc001001f, Kind::kIgnored, 0},       // NB_CFG
+    {0xc0010055, 0xc0010055, Kind::kIgnored, 0},       // INT_PENDING_MSG
+    {0xc0010114, 0xc0010114, Kind::kIgnored, 0},       // VM_CR
+    {0xc0011020, 0xc0011020, Kind::kIgnored, 0},       // LS_CFG
+    {0xc0011022, 0xc0011022, Kind::kIgnored, 0},       // DC_CFG
+    {0xc0011023, 0xc0011023, Kind::kIgnored, 0},       // BU_CFG
+    {0xc0011029, 0xc0011029, Kind::kStored, 2},        // DE_CFG: LFENCE serialises
+    {0xc001102a, 0xc001102a, Kind::kIgnored, 0},       // BU_CFG2
 };
 static_assert(std::is_sorted(std::begin(kRanges), std::end(kRanges),
                              [](const Range& a, const Range& b) { return a.last < b.first; }));

@@ -33,8 +33,8 @@ void Scheduler::wake() {
   if (runner_ && idle_) signal(seats_[*runner_]);
 }
 
-bool Scheduler::wait(std::size_t self, const SignalGate& signals) {
-  const timespec timeout{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(kLookAround).count()};
+bool Scheduler::wait(std::size_t self, const SignalGate& signals, std::chrono::milliseconds most) {
+  const timespec timeout{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(most).count()};
   const int event = seats_[self].event;
   lock_.unlock();
   const bool interrupted = signals.wait(event, timeout);
@@ -94,12 +94,40 @@ int Scheduler::run(std::size_t self, const SignalGate& signals) {
     } else {
       alone_since = now;
     }
-    interrupted = wait(self, signals);
+    interrupted = wait(self, signals, kLookAround);
   }
   seat.inside = false;
   // After an exit to user space the turn stays with this vCPU, and nobody else need look.
   if (seat.absent) pass_on();
   return *seat.result;
+}
+
+bool Scheduler::idle(std::size_t self, const SignalGate& signals) {
+  const bool someone_outside =
+      std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return !present(s) && s.turn->wants_turn(); });
+  const bool timer_matters =
+      std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return present(s) && s.turn->timer_can_wake(); });
+  auto most = kLookAround;
+  // Time does not jump while a vCPU that could run is in user space.
+  if (timer_matters && !someone_outside) {
+    if (const auto ahead = clock_.time_to_next_event()) {
+      const auto now = std::chrono::steady_clock::now();
+      credit_ = std::min(kFreeIdle, credit_ + std::min(kFreeIdle, (now - credited_) * kIdleSpeed));
+      credited_ = now;
+      const auto cost = std::min(*ahead, kFreeIdle);
+      if (cost <= credit_) {
+        credit_ -= cost;
+        clock_.skip_to_next_event();
+        return false;
+      }
+      const auto delay = std::chrono::ceil<std::chrono::milliseconds>((cost - credit_) / kIdleSpeed);
+      most = std::min(most, delay);
+    }
+  }
+  idle_ = true;
+  const bool interrupted = wait(self, signals, most);
+  idle_ = false;
+  return interrupted;
 }
 
 bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
@@ -116,16 +144,7 @@ bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
     }
     const auto index = next();
     if (!index) {
-      const bool someone_outside =
-          std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return !present(s) && s.turn->wants_turn(); });
-      const bool timer_matters =
-          std::any_of(seats_.begin(), seats_.end(), [](Seat& s) { return present(s) && s.turn->timer_can_wake(); });
-      // Time does not jump while a vCPU that could run is in user space.
-      if (!someone_outside && timer_matters && clock_.skip_to_next_event()) continue;
-      idle_ = true;
-      const bool interrupted = wait(self, signals);
-      idle_ = false;
-      if (interrupted) return resign(true);
+      if (idle(self, signals)) return resign(true);
       continue;
     }
     turn_ = *index;

@@ -109,11 +109,18 @@ int Vm::enable_cap(void* argument) {
   return -EINVAL;
 }
 
-bool Vm::skip_to_next_event() {
-  if (!irqchip_ || irqchip_->next_deadline() == kNoDeadline) return false;
+std::optional<std::chrono::nanoseconds> Vm::time_to_next_event() {
+  if (!irqchip_ || irqchip_->next_deadline() == kNoDeadline) return std::nullopt;
+  const std::uint64_t deadline = irqchip_->next_deadline();
+  // A deadline centuries ahead is none.
+  constexpr std::uint64_t kFar = std::uint64_t{1} << 62;
+  if (deadline >= kFar) return std::nullopt;
+  return std::chrono::nanoseconds(deadline > clock_.now ? deadline - clock_.now : 0);
+}
+
+void Vm::skip_to_next_event() {
   clock_.now = std::max(clock_.now, irqchip_->next_deadline());
   irqchip_->advance(clock_.now);
-  return true;
 }
 
 }  // namespace sevisor::emulator

@@ -51,7 +51,8 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int set_clock(void* argument);
   int enable_cap(void* argument);
   int get_tsc_khz(void* argument);
-  bool skip_to_next_event() override;
+  std::optional<std::chrono::nanoseconds> time_to_next_event() override;
+  void skip_to_next_event() override;
 
   // --- vm_irqchip.cpp ---
   int create_irqchip(void* argument);
