@@ -101,6 +101,15 @@ bool Core::read_slow(std::uint64_t va, void* out, std::size_t size) noexcept {
 bool Core::write_slow(std::uint64_t va, const void* in, std::size_t size) noexcept {
   return write_pieces(va, static_cast<const std::byte*>(in), size, false);
 }
+bool Core::slow_read(std::uint64_t va, std::size_t size) noexcept {
+  return read_pieces(va, slow_value.data(), size, false);
+}
+bool Core::slow_write(std::uint64_t va, std::size_t size) noexcept {
+  return write_pieces(va, slow_value.data(), size, false);
+}
+bool Core::slow_modify(std::uint64_t va, std::size_t size) noexcept {
+  return probe_pieces(va, size, false) && read_pieces(va, slow_value.data(), size, false);
+}
 bool Core::probe_write(std::uint64_t va, std::size_t size) noexcept { return probe_pieces(va, size, false); }
 bool Core::read_system(std::uint64_t va, void* out, std::size_t size) noexcept {
   return read_pieces(va, static_cast<std::byte*>(out), size, true);

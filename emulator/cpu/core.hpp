@@ -70,6 +70,11 @@ struct Core final : PageObserver {
   bool long_mode = false;  // EFER.LMA
   bool code64 = false;     // EFER.LMA and CS.L
 
+  const Op* current = nullptr;  // the operation that runs
+  static constexpr std::size_t kSlowBytes = 64;
+  alignas(
+      16) std::array<std::byte, kSlowBytes> slow_value{};  // on its way to or from the slow path of read() and write()
+
   // --- why the block was left ---------------------------------------------------------------------------------------
   Leave reason = Leave::kLookup;
   Fault fault_info;
@@ -162,7 +167,10 @@ struct Core final : PageObserver {
       out = load<T>(host_pointer(va, e));
       return true;
     }
-    return read_slow(va, &out, sizeof(T));
+    static_assert(sizeof(T) <= kSlowBytes);
+    if (!slow_read(va, sizeof(T))) return false;
+    out = load<T>(slow_value.data());
+    return true;
   }
   template <class T>
   [[nodiscard]] bool write(std::uint64_t va, const T& value) noexcept {
@@ -171,7 +179,9 @@ struct Core final : PageObserver {
       store<T>(host_pointer(va, e), value);
       return true;
     }
-    return write_slow(va, &value, sizeof(T));
+    static_assert(sizeof(T) <= kSlowBytes);
+    store<T>(slow_value.data(), value);
+    return slow_write(va, sizeof(T));
   }
   // First half of read-modify-write: faults as a write would. The write() that follows cannot fault.
   template <class T>
@@ -181,7 +191,9 @@ struct Core final : PageObserver {
       out = load<T>(host_pointer(va, e));
       return true;
     }
-    return probe_write(va, sizeof(T)) && read_slow(va, &out, sizeof(T));
+    if (!slow_modify(va, sizeof(T))) return false;
+    out = load<T>(slow_value.data());
+    return true;
   }
   // A host pointer to [va, va + size) if the page is at hand for reading (writing) with no side effect and the range
   // does not leave it; nullptr otherwise. For the string instructions and wide vector operands.
@@ -200,6 +212,10 @@ struct Core final : PageObserver {
   // access.cpp: any size up to 4096 bytes, any crossing, privilege of the present CPL.
   [[nodiscard]] bool read_slow(std::uint64_t va, void* out, std::size_t size) noexcept;
   [[nodiscard]] bool write_slow(std::uint64_t va, const void* in, std::size_t size) noexcept;
+  // To and from `slow_value`: handlers whose locals have no address stay small.
+  [[nodiscard]] bool slow_read(std::uint64_t va, std::size_t size) noexcept;
+  [[nodiscard]] bool slow_write(std::uint64_t va, std::size_t size) noexcept;
+  [[nodiscard]] bool slow_modify(std::uint64_t va, std::size_t size) noexcept;
   // Would a write fault? Sets A and D as the write will.
   [[nodiscard]] bool probe_write(std::uint64_t va, std::size_t size) noexcept;
   // Implicit supervisor accesses (descriptor tables, TSS, exception frames), whatever the CPL.
@@ -334,5 +350,13 @@ struct Core final : PageObserver {
   // An EVENTINJ event. False: `exit` is filled (shutdown), or the event cannot be injected.
   [[nodiscard]] bool deliver_injected(std::uint64_t event) noexcept;
 };
+
+// How a handler goes on to the operation after its own. It calls it rather than returning it, which the compiler makes
+// a jump; where it does not, the stack is bounded by the block: op_enter is only ever returned to the dispatcher.
+inline const Op* next(Core& core, const Op* op) {
+  const Op* following = op + 1;
+  core.current = following;
+  return following->fn(core, following);
+}
 
 }  // namespace sevisor::emulator

@@ -117,8 +117,8 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op) {
     constexpr unsigned kSibFollows = 4;
     constexpr unsigned kNoBase = 5;
     const auto& raw = insn.info.raw;
-    const bool absent = mem.base == ZYDIS_REGISTER_R13D && raw.modrm.mod == 0 && raw.modrm.rm == kSibFollows &&
-                        raw.sib.base == kNoBase;
+    const bool absent =
+        mem.base == ZYDIS_REGISTER_R13D && raw.modrm.mod == 0 && raw.modrm.rm == kSibFollows && raw.sib.base == kNoBase;
     op.base = absent ? kRegZero : slot_of(mem.base);
     if (absent) op.disp = raw.disp.value;
   }
@@ -201,7 +201,7 @@ const Op* op_enter(Core& core, const Op* op) {
     return core.leave(Leave::kRestart);
   core.budget -= static_cast<std::int64_t>(op->imm);
   core.gpr[kRegBlock] = core.rip;
-  return op + 1;
+  return next(core, op);
 }
 
 const Op* op_continue(Core& core, const Op* op) { return core.jump_linked(op, core.rip_after(op)); }

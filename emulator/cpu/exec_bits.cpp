@@ -55,7 +55,7 @@ const Op* bit_test(Core& core, const Op* op) {
     if constexpr (kChange != BitChange::kNone) core.set_reg<T>(op->dst, changed<kChange, T>(before, bit));
   }
   core.flags.set_cf((before & bit) != 0);
-  return op + 1;
+  return next(core, op);
 }
 
 template <BitChange kChange>
@@ -124,7 +124,7 @@ const Op* scan(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   Operation::template run<T>(core, op->dst, value);
-  return op + 1;
+  return next(core, op);
 }
 template <class Operation>
 bool select_scan(Insn& insn, Op& op) {
@@ -158,7 +158,7 @@ const Op* crc32(Core& core, const Op* op) {
     crc = (crc >> 8) ^ kCrc32c[(crc ^ static_cast<std::uint32_t>(static_cast<std::uint64_t>(value) >> (8 * n))) & 0xff];
   }
   core.set_reg<std::uint32_t>(op->dst, crc);
-  return op + 1;
+  return next(core, op);
 }
 bool select_crc32(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);
@@ -186,7 +186,7 @@ const Op* add_chained(Core& core, const Op* op) {
   } else {
     core.flags.set_cf(first || second);
   }
-  return op + 1;
+  return next(core, op);
 }
 template <bool kThroughOf>
 bool select_chained(Insn& insn, Op& op) {

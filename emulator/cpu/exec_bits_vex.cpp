@@ -86,7 +86,7 @@ const Op* three_operands(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   core.set_reg<T>(op->dst, Operation::template run<T>(core.flags, value, core.reg<T>(op->aux)));
-  return op + 1;
+  return next(core, op);
 }
 template <class Operation, unsigned kPlace>
 bool select_three(Insn& insn, Op& op) {
@@ -130,7 +130,7 @@ const Op* two_operands(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   core.set_reg<T>(op->dst, Operation::template run<T>(core.flags, value));
-  return op + 1;
+  return next(core, op);
 }
 template <class Operation>
 bool select_two(Insn& insn, Op& op) {
@@ -148,7 +148,7 @@ const Op* rotate_right_x(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   core.set_reg<T>(op->dst, std::rotr(value, static_cast<int>(op->imm & (kBits<T> - 1))));
-  return op + 1;
+  return next(core, op);
 }
 bool select_rorx(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);

@@ -186,7 +186,7 @@ const Op* bound(Core& core, const Op* op) {
   Bits upper{};
   if (!core.read<Bits>(va + sizeof(T), upper)) return core.fault();
   if (index > static_cast<T>(upper)) return core.fault(kVectorBr);
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_bound(Insn& insn, Op& op) {

@@ -91,7 +91,7 @@ const Op* binary(Core& core, const Op* op) {
     if (!core.read<T>(address_of<kDst>(core, op), a)) return core.fault();
     run(a);
   }
-  return op + 1;
+  return next(core, op);
 }
 
 // XOR and SUB of a register with itself: the usual way to write 0. The flags of both are those of the result 0.
@@ -99,13 +99,13 @@ template <class T>
 const Op* clear(Core& core, const Op* op) {
   core.set_reg<T>(op->dst, 0);
   core.flags.set_logic<T>(0);
-  return op + 1;
+  return next(core, op);
 }
 // TEST, AND and OR of a register with itself change flags only, and with 32 bits the upper half.
 template <class T>
 const Op* test_self(Core& core, const Op* op) {
   core.flags.set_logic<T>(core.reg<T>(op->dst));
-  return op + 1;
+  return next(core, op);
 }
 
 template <class Operation>
@@ -172,7 +172,7 @@ template <class Operation, class T, At kAt>
 const Op* unary(Core& core, const Op* op) {
   const auto run = [&core](T a) { return Operation::template run<T>(core.flags, a); };
   if (!modify_operand<T, kAt>(core, op, run)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 template <class Operation>

@@ -23,7 +23,7 @@ const Op* exchange(Core& core, const Op* op) {
     if (!done) return core.fault();
     core.set_reg<T>(op->src, old);
   }
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, At kDst>
@@ -43,7 +43,7 @@ const Op* exchange_add(Core& core, const Op* op) {
     core.set_reg<T>(op->src, a);
   }
   core.flags.set_add<T>(a, b, static_cast<T>(a + b));
-  return op + 1;
+  return next(core, op);
 }
 
 // Memory is written in any case, with its old value if the comparison failed, and must be writable. A register is not:
@@ -65,7 +65,7 @@ const Op* compare_exchange(Core& core, const Op* op) {
   }
   core.flags.set_sub<T>(accumulator, old, static_cast<T>(accumulator - old));
   if (old != accumulator) core.set_reg<T>(kOffsetRax, old);
-  return op + 1;
+  return next(core, op);
 }
 
 template <template <class, At> class Maker>
@@ -112,7 +112,7 @@ const Op* compare_exchange_pair(Core& core, const Op* op) {
     core.set_reg<T>(kOffsetRax, old[0]);
     core.set_reg<T>(kOffsetRdx, old[1]);
   }
-  return op + 1;
+  return next(core, op);
 }
 template <class T>
 bool select_pair(Insn& insn, Op& op) {

@@ -10,32 +10,32 @@ constexpr std::uint64_t kFlagsInAh = kFlagSf | kFlagZf | kFlagAf | kFlagPf | kFl
 
 const Op* load_flags_to_ah(Core& core, const Op* op) {
   core.set_reg<std::uint8_t>(kOffsetAh, static_cast<std::uint8_t>((core.flags.rflags() & kFlagsInAh) | kFlagOne));
-  return op + 1;
+  return next(core, op);
 }
 const Op* store_ah_to_flags(Core& core, const Op* op) {
   const std::uint64_t ah = core.reg<std::uint8_t>(kOffsetAh);
   core.flags.set_rflags((core.flags.rflags() & kFlagOf) | (ah & kFlagsInAh));
-  return op + 1;
+  return next(core, op);
 }
 template <bool kValue>
 const Op* set_carry(Core& core, const Op* op) {
   core.flags.set_cf(kValue);
-  return op + 1;
+  return next(core, op);
 }
 const Op* complement_carry(Core& core, const Op* op) {
   core.flags.set_cf(!core.flags.cf());
-  return op + 1;
+  return next(core, op);
 }
 template <bool kValue>
 const Op* set_direction(Core& core, const Op* op) {
   core.system_flags = kValue ? core.system_flags | kFlagDf : core.system_flags & ~kFlagDf;
-  return op + 1;
+  return next(core, op);
 }
 const Op* carry_to_al(Core& core, const Op* op) {
   core.set_reg<std::uint8_t>(kOffsetRax, core.flags.cf() ? 0xff : 0);
-  return op + 1;
+  return next(core, op);
 }
-const Op* no_operation(Core& /*core*/, const Op* op) { return op + 1; }
+const Op* no_operation(Core& core, const Op* op) { return next(core, op); }
 
 template <Handler kHandler>
 bool select_fixed(Insn& /*insn*/, Op& op) {
@@ -59,7 +59,7 @@ const Op* random(Core& core, const Op* op) {
   while (value == 0) value = static_cast<T>(next_random(core));
   core.set_reg<T>(op->dst, value);
   core.flags.set_rflags(kFlagCf);
-  return op + 1;
+  return next(core, op);
 }
 bool select_random(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);
@@ -71,7 +71,7 @@ bool select_random(Insn& insn, Op& op) {
 
 const Op* read_processor_id(Core& core, const Op* op) {
   core.set_reg<std::uint64_t>(op->dst, core.msr.tsc_aux);
-  return op + 1;
+  return next(core, op);
 }
 bool select_rdpid(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);

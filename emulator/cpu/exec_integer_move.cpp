@@ -13,14 +13,14 @@ const Op* load_register(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   core.set_reg<T>(op->dst, value);
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, At kDst, At kSrc>
 const Op* store_memory(Core& core, const Op* op) {
   const T value = kSrc == At::kImm ? static_cast<T>(op->imm) : core.reg<T>(op->src);
   if (!core.write<T>(address_of<kDst>(core, op), value)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 // MOV to or from segment, control and debug registers is exec_system's.
@@ -60,7 +60,7 @@ const Op* extend(Core& core, const Op* op) {
   if (!read_source<Bits, kSrc>(core, op, bits)) return core.fault();
   value = static_cast<From>(bits);
   core.set_reg<To>(op->dst, static_cast<To>(value));
-  return op + 1;
+  return next(core, op);
 }
 
 template <bool kSigned>
@@ -91,12 +91,12 @@ const Op* load_swapped(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   core.set_reg<T>(op->dst, byte_swapped(value));
-  return op + 1;
+  return next(core, op);
 }
 template <class T, At kDst>
 const Op* store_swapped(Core& core, const Op* op) {
   if (!write_operand<T, kDst>(core, op, byte_swapped(core.reg<T>(op->src)))) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_movbe(Insn& insn, Op& op) {
@@ -115,12 +115,12 @@ bool select_movbe(Insn& insn, Op& op) {
 template <class T>
 const Op* swap_register(Core& core, const Op* op) {
   core.set_reg<T>(op->dst, byte_swapped(core.reg<T>(op->dst)));
-  return op + 1;
+  return next(core, op);
 }
 // Undefined by the manuals; processors clear the register.
 const Op* swap_word(Core& core, const Op* op) {
   core.set_reg<std::uint16_t>(op->dst, 0);
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_bswap(Insn& insn, Op& op) {
@@ -149,7 +149,7 @@ const Op* lea(Core& core, const Op* op) {
     value = (core.gpr[op->base] + (core.gpr[op->index] << op->scale) + disp) & op->address_mask;
   }
   core.set_reg<T>(op->dst, static_cast<T>(value));
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_lea(Insn& insn, Op& op) {
@@ -172,7 +172,7 @@ const Op* conditional_move(Core& core, const Op* op) {
   if (!read_source<T, kSrc>(core, op, value)) return core.fault();
   const T old = core.reg<T>(op->dst);
   core.set_reg<T>(op->dst, condition<kCode>(core.flags) ? value : old);
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_cmov(Insn& insn, Op& op) {
@@ -190,7 +190,7 @@ bool select_cmov(Insn& insn, Op& op) {
 template <unsigned kCode, At kDst>
 const Op* set_byte(Core& core, const Op* op) {
   if (!write_operand<std::uint8_t, kDst>(core, op, condition<kCode>(core.flags) ? 1 : 0)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_set(Insn& insn, Op& op) {
@@ -208,7 +208,7 @@ const Op* translate_byte(Core& core, const Op* op) {
   std::uint8_t value = 0;
   if (!core.read((offset & op->address_mask) + core.gpr[op->segment], value)) return core.fault();
   core.set_reg<std::uint8_t>(kOffsetRax, value);
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_xlat(Insn& insn, Op& op) {
@@ -231,14 +231,14 @@ const Op* widen(Core& core, const Op* op) {
       std::conditional_t<sizeof(To) == 2, std::int8_t, std::conditional_t<sizeof(To) == 4, std::int16_t, std::int32_t>>;
   const auto half = static_cast<Half>(core.reg<std::make_unsigned_t<Half>>(kOffsetRax));
   core.set_reg<To>(kOffsetRax, static_cast<To>(half));
-  return op + 1;
+  return next(core, op);
 }
 // CWD, CDQ, CQO: rDX from the accumulator's sign.
 template <class T>
 const Op* spread_sign(Core& core, const Op* op) {
   const bool negative = (core.reg<T>(kOffsetRax) >> (kBits<T> - 1)) != 0;
   core.set_reg<T>(kOffsetRdx, negative ? static_cast<T>(~T{0}) : T{0});
-  return op + 1;
+  return next(core, op);
 }
 template <Handler kHandler>
 bool select_fixed(Insn& /*insn*/, Op& op) {

@@ -10,13 +10,13 @@ template <class T, class S, At kSrc>
 const Op* push_operand(Core& core, const Op* op) {
   T value{};
   if (!read_source<T, kSrc>(core, op, value) || !push<T, S>(core, value)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, class S>
 const Op* push_segment(Core& core, const Op* op) {
   if (!push<T, S>(core, core.seg[op->src].selector)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_push(Insn& insn, Op& op) {
@@ -50,7 +50,7 @@ const Op* pop_operand(Core& core, const Op* op) {
     core.gpr[kRegRsp] = before;
     return core.fault();
   }
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_pop(Insn& insn, Op& op) {
@@ -72,7 +72,7 @@ const Op* push_all(Core& core, const Op* op) {
     if (!core.write<T>(stack_address<S>(core, sp), static_cast<T>(core.gpr[n]))) return core.fault();
   }
   core.set_reg<S>(kOffsetRsp, sp);
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, class S>
@@ -87,7 +87,7 @@ const Op* pop_all(Core& core, const Op* op) {
   for (unsigned n = 0; n < kPushedRegisters; ++n) {
     if (n != kRegRsp) core.set_reg<T>(static_cast<std::uint8_t>(n * 8), values[n]);
   }
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, class S>
@@ -97,7 +97,7 @@ const Op* leave_frame(Core& core, const Op* op) {
   if (!core.read<T>(stack_address<S>(core, frame), value)) return core.fault();
   core.set_reg<S>(kOffsetRsp, static_cast<S>(frame + sizeof(T)));
   core.set_reg<T>(kOffsetRbp, value);
-  return op + 1;
+  return next(core, op);
 }
 
 // imm: bytes to allocate; aux: nesting level 0..31.
@@ -123,7 +123,7 @@ const Op* enter_frame(Core& core, const Op* op) {
   if (!core.probe_write(stack_address<S>(core, sp), 1)) return core.fault();
   core.set_reg<T>(kOffsetRbp, static_cast<T>(frame));
   core.set_reg<S>(kOffsetRsp, sp);
-  return op + 1;
+  return next(core, op);
 }
 
 bool select_enter(Insn& insn, Op& op) {

@@ -62,7 +62,7 @@ const Op* multiply_accumulator(Core& core, const Op* op) {
   set_double<T>(core, product);
   const bool carry = kSigned ? exceeds<T>(product) : high_half<T>(product) != 0;
   core.flags.set_result<T>(static_cast<T>(product), carry, carry, false);
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T>
@@ -77,14 +77,14 @@ const Op* multiply_register(Core& core, const Op* op) {
   T b{};
   if (!read_source<T, kSrc>(core, op, b)) return core.fault();
   set_product<T>(core, op->dst, core.reg<T>(op->dst), b);
-  return op + 1;
+  return next(core, op);
 }
 template <class T, At kSrc>
 const Op* multiply_immediate(Core& core, const Op* op) {
   T a{};
   if (!read_source<T, kSrc>(core, op, a)) return core.fault();
   set_product<T>(core, op->dst, a, static_cast<T>(op->imm));
-  return op + 1;
+  return next(core, op);
 }
 
 template <bool kSigned>
@@ -122,7 +122,7 @@ const Op* multiply_without_flags(Core& core, const Op* op) {
   const Double<T> product = multiply<T>(core.reg<T>(kOffsetRdx), b);
   core.set_reg<T>(op->aux, static_cast<T>(product));
   core.set_reg<T>(op->dst, high_half<T>(product));
-  return op + 1;
+  return next(core, op);
 }
 bool select_mulx(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);
@@ -167,11 +167,11 @@ const Op* divide(Core& core, const Op* op) {
     if (high_half<T>(a) == 0) {  // most divisions: spare the long one
       const T low = static_cast<T>(a);
       set_quotient<T>(core, low / b, low % b);
-      return op + 1;
+      return next(core, op);
     }
   }
   set_quotient<T>(core, static_cast<T>(a / b), static_cast<T>(a % b));
-  return op + 1;
+  return next(core, op);
 }
 
 template <class T, At kSrc>
@@ -192,7 +192,7 @@ const Op* divide_signed(Core& core, const Op* op) {
   if (quotient > kMostNegative || (quotient == kMostNegative && !negative)) return core.fault(kVectorDe);
   set_quotient<T>(core, negative ? static_cast<T>(T{0} - quotient) : quotient,
                   negative_a ? static_cast<T>(T{0} - remainder) : remainder);
-  return op + 1;
+  return next(core, op);
 }
 
 template <bool kSigned>

@@ -20,7 +20,7 @@ const Op* adjust_packed(Core& core, const Op* op) {
   const bool borrow = kSubtract && low && before < 6;
   core.set_reg<std::uint8_t>(kOffsetRax, al);
   core.flags.set_result<std::uint8_t>(al, high || borrow, false, low);
-  return op + 1;
+  return next(core, op);
 }
 
 template <bool kSubtract>
@@ -32,7 +32,7 @@ const Op* adjust_unpacked(Core& core, const Op* op) {
   const auto ax = static_cast<std::uint16_t>(kSubtract ? before - by : before + by);
   core.set_reg<std::uint16_t>(kOffsetRax, ax & 0xff0f);
   core.flags.set_result<std::uint8_t>(static_cast<std::uint8_t>(ax & kLowDigit), adjust, false, adjust);
-  return op + 1;
+  return next(core, op);
 }
 
 // imm: the base, 10 in the assembler's form.
@@ -42,14 +42,14 @@ const Op* split_digits(Core& core, const Op* op) {
   const std::uint8_t al = core.reg<std::uint8_t>(kOffsetRax);
   core.set_reg<std::uint16_t>(kOffsetRax, static_cast<std::uint16_t>((al / base) << 8 | al % base));
   core.flags.set_logic<std::uint8_t>(static_cast<std::uint8_t>(al % base));
-  return op + 1;
+  return next(core, op);
 }
 const Op* join_digits(Core& core, const Op* op) {
   const std::uint16_t ax = core.reg<std::uint16_t>(kOffsetRax);
   const auto al = static_cast<std::uint8_t>(ax + (ax >> 8) * static_cast<std::uint8_t>(op->imm));
   core.set_reg<std::uint16_t>(kOffsetRax, al);
   core.flags.set_logic<std::uint8_t>(al);
-  return op + 1;
+  return next(core, op);
 }
 
 template <Handler kHandler>

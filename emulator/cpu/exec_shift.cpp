@@ -113,14 +113,14 @@ const Op* shift(Core& core, const Op* op) {
     return Operation::template run<T>(core.flags, a, count);
   };
   if (!modify_operand<T, kDst>(core, op, run)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 // An immediate count of 0: the operand is still written, so that 32 bits clear the upper half and memory may fault.
 template <class T, At kDst>
 const Op* shift_by_zero(Core& core, const Op* op) {
   if (!modify_operand<T, kDst>(core, op, [](T a) { return a; })) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 template <class Operation>
@@ -185,7 +185,7 @@ const Op* double_shift(Core& core, const Op* op) {
     return Operation::template run<T>(core.flags, a, b, count);
   };
   if (!modify_operand<T, kDst>(core, op, run)) return core.fault();
-  return op + 1;
+  return next(core, op);
 }
 
 template <class Operation>

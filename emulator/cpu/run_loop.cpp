@@ -116,7 +116,8 @@ CpuExit Core::run(const RunControls& run_controls) {
     interrupt_shadow_on = debug_shadow_on = false;
     const std::uint64_t key = jump_key;
     if (single) jump_key = kNoJumps;
-    for (const Op* next = op; next != nullptr; next = op->fn(*this, op)) op = next;
+    for (const Op* next = op; next != nullptr; next = next->fn(*this, next)) current = next;
+    op = current;
     if (single && jump_key == kNoJumps) jump_key = key;
 
     // What the block was charged for and did not run is given back.

@@ -107,7 +107,8 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   do {
     core.budget = kBudget;
     const Op* op = block->ops.data();
-    for (const Op* next = op; next != nullptr; next = op->fn(core, op)) op = next;
+    for (const Op* next = op; next != nullptr; next = next->fn(core, next)) core.current = next;
+    op = core.current;
     if (core.reason == Leave::kFault) {
       machine.exception = core.fault_info.vector;
       machine.error = core.fault_info.error;
