@@ -5,10 +5,14 @@
 namespace sevisor::devices {
 
 namespace {
-// Sleep control register (ACPI 6.4, table 4.21): SLP_TYPx in bits 4:2, SLP_EN in bit 5, which reads as 0.
+// PM1 control register (ACPI 6.4, table 4.16), its second byte: SLP_TYPx in bits 12:10, SLP_EN in bit 13, which reads
+// as 0.
+constexpr std::uint64_t kPm1ControlHigh = kPm1ControlOffset + 1;
 constexpr std::uint8_t kSleepTypeMask = 0x1c;
 constexpr unsigned kSleepTypeShift = 2;
 constexpr std::uint8_t kSleepEnable = 0x20;
+constexpr std::uint8_t kSciEnabled = 0x01;  // bit 0 of the first byte
+constexpr std::uint64_t kPm1Enable = 2;     // offset of the enable register
 
 constexpr std::uint8_t kResetCpu = 0x04;  // RST_CPU of the reset control register
 constexpr std::uint8_t kFastReset = 0x01;
@@ -30,16 +34,25 @@ void report(const MachineEventSink& sink, MachineEvent event) {
 }
 }  // namespace
 
-void SleepRegisters::read(std::uint64_t /*offset*/, std::span<std::byte> to) {
-  answer(to, 0);
-}  // never slept, never woke
+void Pm1Registers::read(std::uint64_t offset, std::span<std::byte> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    std::uint8_t value = values_[offset + i].load(std::memory_order_relaxed);
+    if (offset + i == kPm1ControlOffset) value |= kSciEnabled;
+    to[i] = std::byte{value};
+  }
+}
 
-void SleepRegisters::write(std::uint64_t offset, std::span<const std::byte> from) {
-  if (offset != 0) return;  // WAK_STS: clearing what is clear
-  const std::uint8_t value = first_byte(from);
-  if ((value & kSleepEnable) == 0) return;
-  if ((value & kSleepTypeMask) >> kSleepTypeShift != kSleepTypeS5) return;  // no other state in the DSDT
-  report(sink_, {MachineEvent::Kind::kPowerOff, 0});
+void Pm1Registers::write(std::uint64_t offset, std::span<const std::byte> from) {
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const std::uint64_t at = offset + i;
+    const auto value = std::to_integer<std::uint8_t>(from[i]);
+    if (at < kPm1Enable) continue;  // status: a 1 clears what is clear
+    values_[at].store(at == kPm1ControlHigh ? static_cast<std::uint8_t>(value & ~kSleepEnable) : value,
+                      std::memory_order_relaxed);
+    if (at != kPm1ControlHigh || (value & kSleepEnable) == 0) continue;
+    if ((value & kSleepTypeMask) >> kSleepTypeShift != kSleepTypeS5) continue;  // no other state in the DSDT
+    report(sink_, {MachineEvent::Kind::kPowerOff, 0});
+  }
 }
 
 void ResetRegister::read(std::uint64_t /*offset*/, std::span<std::byte> to) {

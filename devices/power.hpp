@@ -1,6 +1,7 @@
 // Power-off and reset: the registers by which a guest ends its machine. None of them holds up the vCPU.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -10,7 +11,9 @@
 
 namespace sevisor::devices {
 
-inline constexpr std::uint64_t kSleepControlPort = 0x640;  // and the status register after it
+inline constexpr std::uint64_t kPm1Port = 0x600;       // QEMU's Q35: PM base 0x600, timer at 0x608
+inline constexpr std::uint64_t kPm1ControlOffset = 4;  // of the control register from the event block
+inline constexpr std::uint8_t kSciIrq = 9;
 inline constexpr std::uint64_t kResetPort = 0xcf9;
 inline constexpr std::uint8_t kResetValue = 0x06;  // FADT.RESET_VALUE
 inline constexpr std::uint8_t kSleepTypeS5 = 5;    // SLP_TYPx in \_S5
@@ -18,16 +21,19 @@ inline constexpr std::uint64_t kSystemControlPortA = 0x92;
 inline constexpr std::uint64_t kI8042DataPort = 0x60;
 inline constexpr std::uint64_t kI8042CommandPort = 0x64;
 
-// The sleep control (offset 0) and sleep status (offset 1) registers of hardware-reduced ACPI (ACPI 6.4, 4.8.3.7).
-class SleepRegisters final : public Device {
+// The PM1a event block (offset 0: status, 2: enable) and control block (offset 4) of ACPI's fixed hardware (ACPI 6.4,
+// 4.8.3). The machine is always in ACPI mode. It has no fixed button and no wake-up, and the timer's carry is not
+// reported, so no status bit is ever set and no SCI is raised.
+class Pm1Registers final : public Device {
  public:
-  static constexpr std::uint64_t kLength = 2;
-  explicit SleepRegisters(MachineEventSink sink) : sink_(std::move(sink)) {}
+  static constexpr std::uint64_t kLength = 6;
+  explicit Pm1Registers(MachineEventSink sink) : sink_(std::move(sink)) {}
   void read(std::uint64_t offset, std::span<std::byte> to) override;
   void write(std::uint64_t offset, std::span<const std::byte> from) override;
 
  private:
   MachineEventSink sink_;
+  std::array<std::atomic<std::uint8_t>, kLength> values_{};
 };
 
 // The reset control register of Intel's chipsets (ICH9 datasheet, 13.7.5): bit 2 set resets, bit 1 says how hard.

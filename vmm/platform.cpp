@@ -30,7 +30,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
       rtc_(wiring.clock, {config.rtc_time, config.memory.low_size(), config.memory.high_size()},
            line_of(wiring, devices::kRtcIrq)),
       pm_timer_(wiring.clock),
-      sleep_(wiring.events),
+      pm1_(wiring.events),
       reset_(wiring.events),
       system_control_(wiring.events),
       keyboard_(wiring.events),
@@ -43,7 +43,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kCom1Port, devices::Uart16550::kLength, serial_input_, "COM1");
   ports_.add(devices::kFwCfgPort, devices::FwCfg::kLength, fw_cfg_, "fw_cfg");
   ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
-  ports_.add(devices::kSleepControlPort, devices::SleepRegisters::kLength, sleep_, "sleep registers");
+  ports_.add(devices::kPm1Port, devices::Pm1Registers::kLength, pm1_, "ACPI PM1");
   ports_.add(devices::kResetPort, devices::ResetRegister::kLength, reset_, "reset register");
   add_tables(config);
 }

@@ -54,7 +54,7 @@ class Platform {
   SerialInput serial_input_;
   devices::RtcCmos rtc_;
   devices::PmTimer pm_timer_;
-  devices::SleepRegisters sleep_;
+  devices::Pm1Registers pm1_;
   devices::ResetRegister reset_;
   devices::SystemControlA system_control_;
   devices::I8042Stub keyboard_;

@@ -36,7 +36,13 @@ constexpr std::size_t kSize = 36;
 namespace fadt {
 constexpr std::uint8_t kRevision = 6;
 constexpr std::uint8_t kMinorRevisionValue = 4;
+constexpr std::size_t kFirmwareControl = 36;
+constexpr std::size_t kSciInterrupt = 46;
+constexpr std::size_t kPm1EventBlock = 56;
+constexpr std::size_t kPm1ControlBlock = 64;
 constexpr std::size_t kPmTimerBlock = 76;
+constexpr std::size_t kPm1EventLength = 88;
+constexpr std::size_t kPm1ControlLength = 89;
 constexpr std::size_t kPmTimerLength = 91;
 constexpr std::size_t kLevel2Latency = 96;
 constexpr std::size_t kLevel3Latency = 98;
@@ -47,9 +53,9 @@ constexpr std::size_t kResetRegister = 116;
 constexpr std::size_t kResetValue = 128;
 constexpr std::size_t kMinorRevision = 131;
 constexpr std::size_t kXDsdt = 140;
+constexpr std::size_t kXPm1EventBlock = 148;
+constexpr std::size_t kXPm1ControlBlock = 172;
 constexpr std::size_t kXPmTimerBlock = 208;
-constexpr std::size_t kSleepControl = 244;
-constexpr std::size_t kSleepStatus = 256;
 constexpr std::size_t kSize = 276;
 
 // Flags (table 5.10).
@@ -58,7 +64,6 @@ constexpr std::uint32_t kNoFixedPowerButton = 1U << 4;
 constexpr std::uint32_t kNoFixedSleepButton = 1U << 5;
 constexpr std::uint32_t kNoFixedRtcWake = 1U << 6;
 constexpr std::uint32_t kResetRegisterSupported = 1U << 10;
-constexpr std::uint32_t kHardwareReduced = 1U << 20;
 
 // IA-PC boot architecture flags (table 5.11). No 8042, so that nobody looks for it.
 constexpr std::uint16_t kLegacyDevices = 1U << 0;
@@ -68,19 +73,33 @@ constexpr std::uint16_t kNoCmosRtc = 1U << 5;
 
 constexpr std::uint16_t kNoC2 = 101;  // latencies above 100 and 1000 us say that there is no such state
 constexpr std::uint16_t kNoC3 = 1001;
+constexpr std::uint8_t kPm1EventBytes = 4;
+constexpr std::uint8_t kPm1ControlBytes = 2;
 constexpr std::uint8_t kPmTimerBytes = 4;
 constexpr std::uint8_t kCmosCentury = 0x32;
 }  // namespace fadt
+
+// Firmware ACPI Control Structure (ACPI 6.4, table 5.13): only the global lock, which nobody else takes.
+namespace facs {
+constexpr std::size_t kLength = 4;
+constexpr std::size_t kVersion = 32;
+constexpr std::size_t kSize = 64;
+constexpr std::size_t kAlignment = 64;
+constexpr std::uint8_t kVersionValue = 2;
+}  // namespace facs
 
 // Multiple APIC Description Table (ACPI 6.4, 5.2.12).
 namespace madt {
 constexpr std::uint8_t kRevision = 5;
 constexpr std::uint8_t kLocalApic = 0;
 constexpr std::uint8_t kIoApic = 1;
+constexpr std::uint8_t kInterruptOverride = 2;
 constexpr std::uint8_t kLocalApicNmi = 4;
 constexpr std::uint8_t kLocalX2Apic = 9;
 constexpr std::uint8_t kLocalX2ApicNmi = 10;
 constexpr std::uint32_t kEnabled = 1;
+constexpr std::uint32_t kPcatCompatible = 1;     // there is a pair of 8259s
+constexpr std::uint16_t kActiveHighLevel = 0xd;  // MPS INTI flags (table 5.27)
 constexpr std::uint32_t kFirstX2ApicOnlyId = 255;
 constexpr std::uint8_t kAllProcessors = 0xff;
 constexpr std::uint32_t kAllX2Processors = 0xffffffff;
@@ -136,7 +155,8 @@ void finish(Bytes& table) { store(&table[header::kLength], static_cast<std::uint
 // Generic Address Structure in I/O space (ACPI 6.4, table 5.1), register of `bytes` bytes.
 void put_io_register(Bytes& table, std::size_t offset, std::uint16_t port, std::uint8_t bytes) {
   constexpr std::uint8_t kSystemIo = 1;
-  const std::uint8_t access_size = bytes == 4 ? 3 : 1;  // 1: byte, 3: double word
+  // 1: byte, 2: word, 3: double word. PM1's event block is two registers of a word each.
+  const std::uint8_t access_size = bytes == 4 ? 3 : bytes;
   table[offset] = std::byte{kSystemIo};
   table[offset + 1] = static_cast<std::byte>(8 * bytes);
   table[offset + 2] = std::byte{0};  // bit offset
@@ -171,8 +191,17 @@ Bytes make_dsdt(const Machine& machine) {
   return table;
 }
 
-// `dsdt`: its offset in the tables file; the loader makes it an address.
-Bytes make_fadt(const Machine& machine, std::uint64_t dsdt) {
+Bytes make_facs() {
+  Bytes table(facs::kSize);
+  put(table, 0, "FACS");
+  store(&table[facs::kLength], static_cast<std::uint32_t>(facs::kSize));
+  store(&table[facs::kVersion], facs::kVersionValue);
+  return table;
+}
+
+// `facs_offset`, `dsdt`: offsets in the tables file; the loader makes them
+// addresses.
+Bytes make_fadt(const Machine& machine, std::uint32_t facs_offset, std::uint64_t dsdt) {
   Bytes table = begin("FACP", fadt::kRevision);
   table.resize(fadt::kSize);
   store(&table[fadt::kLevel2Latency], fadt::kNoC2);
@@ -181,18 +210,25 @@ Bytes make_fadt(const Machine& machine, std::uint64_t dsdt) {
   const std::uint16_t boot = fadt::kLegacyDevices | fadt::kNoVga | fadt::kNoAspm;
   store(&table[fadt::kBootArchitecture], static_cast<std::uint16_t>(machine.rtc ? boot : boot | fadt::kNoCmosRtc));
   store(&table[fadt::kFlags], fadt::kWbinvd | fadt::kNoFixedPowerButton | fadt::kNoFixedSleepButton |
-                                  fadt::kNoFixedRtcWake | fadt::kResetRegisterSupported | fadt::kHardwareReduced);
+                                  fadt::kNoFixedRtcWake | fadt::kResetRegisterSupported);
   put_io_register(table, fadt::kResetRegister, machine.reset_port, 1);
   store(&table[fadt::kResetValue], machine.reset_value);
   store(&table[fadt::kMinorRevision], fadt::kMinorRevisionValue);
   store(&table[fadt::kXDsdt], dsdt);
-  if (machine.pm_timer_port) {
-    store(&table[fadt::kPmTimerBlock], std::uint32_t{*machine.pm_timer_port});
-    store(&table[fadt::kPmTimerLength], fadt::kPmTimerBytes);
-    put_io_register(table, fadt::kXPmTimerBlock, *machine.pm_timer_port, fadt::kPmTimerBytes);
-  }
-  put_io_register(table, fadt::kSleepControl, machine.sleep_control_port, 1);
-  put_io_register(table, fadt::kSleepStatus, static_cast<std::uint16_t>(machine.sleep_control_port + 1), 1);
+  store(&table[fadt::kFirmwareControl], facs_offset);
+  store(&table[fadt::kSciInterrupt], std::uint16_t{machine.sci_irq});
+  const auto put_block = [&](std::size_t old_field, std::size_t length_field, std::size_t field, std::uint16_t port,
+                             std::uint8_t bytes) {
+    store(&table[old_field], std::uint32_t{port});
+    store(&table[length_field], bytes);
+    put_io_register(table, field, port, bytes);
+  };
+  put_block(fadt::kPm1EventBlock, fadt::kPm1EventLength, fadt::kXPm1EventBlock, machine.pm1_event_port,
+            fadt::kPm1EventBytes);
+  put_block(fadt::kPm1ControlBlock, fadt::kPm1ControlLength, fadt::kXPm1ControlBlock, machine.pm1_control_port,
+            fadt::kPm1ControlBytes);
+  put_block(fadt::kPmTimerBlock, fadt::kPmTimerLength, fadt::kXPmTimerBlock, machine.pm_timer_port,
+            fadt::kPmTimerBytes);
   finish(table);
   return table;
 }
@@ -221,7 +257,7 @@ void add_processor(Bytes& table, std::uint32_t uid, std::uint32_t apic_id) {
 Bytes make_madt(const Machine& machine) {
   Bytes table = begin("APIC", madt::kRevision);
   add(table, machine.local_apic_address);
-  add(table, std::uint32_t{0});  // flags without PCAT_COMPAT: leave the 8259s alone
+  add(table, madt::kPcatCompatible);
   for (std::size_t i = 0; i < machine.apic_ids.size(); ++i) {
     add_processor(table, static_cast<std::uint32_t>(i), machine.apic_ids[i]);
   }
@@ -230,6 +266,13 @@ Bytes make_madt(const Machine& machine) {
   add(table, std::uint8_t{0});
   add(table, machine.ioapic_address);
   add(table, std::uint32_t{0});  // first global interrupt
+
+  // The SCI alone differs from ISA's edge-triggered interrupts.
+  add_structure_header(table, madt::kInterruptOverride, 10);
+  add(table, std::uint8_t{0});  // ISA
+  add(table, machine.sci_irq);
+  add(table, std::uint32_t{machine.sci_irq});
+  add(table, madt::kActiveHighLevel);
 
   add_structure_header(table, madt::kLocalApicNmi, 6);
   add(table, madt::kAllProcessors);
@@ -267,13 +310,20 @@ class TablesFile {
     tables_.push_back({offset, static_cast<std::uint32_t>(table.size())});
     return offset;
   }
-  // The 8 bytes at `offset` of the file hold a table's offset.
-  void add_pointer(std::uint32_t offset) { pointers_.push_back(offset); }
+  // A structure without a header, and so without a checksum.
+  std::uint32_t append_bare(const Bytes& structure, std::size_t alignment) {
+    bytes_.resize(align_up(bytes_.size(), alignment));
+    const auto offset = static_cast<std::uint32_t>(bytes_.size());
+    bytes_.insert(bytes_.end(), structure.begin(), structure.end());
+    return offset;
+  }
+  // The `size` bytes at `offset` of the file hold the offset of something in the file.
+  void add_pointer(std::uint32_t offset, std::uint8_t size = sizeof(std::uint64_t)) {
+    pointers_.push_back({offset, size});
+  }
 
   void write_script(LoaderScript& script) const {
-    for (const std::uint32_t offset : pointers_) {
-      script.add_pointer(kTablesFile, kTablesFile, offset, sizeof(std::uint64_t));
-    }
+    for (const auto& [offset, size] : pointers_) script.add_pointer(kTablesFile, kTablesFile, offset, size);
     for (const auto& [offset, length] : tables_) {
       script.add_checksum(kTablesFile, static_cast<std::uint32_t>(offset + header::kChecksum), offset, length);
     }
@@ -288,7 +338,11 @@ class TablesFile {
   };
   Bytes bytes_;
   std::vector<Placed> tables_;
-  std::vector<std::uint32_t> pointers_;
+  struct Pointer {
+    std::uint32_t offset;
+    std::uint8_t size;
+  };
+  std::vector<Pointer> pointers_;
 };
 
 Bytes make_rsdp(std::uint64_t xsdt) {
@@ -305,8 +359,10 @@ Bytes make_rsdp(std::uint64_t xsdt) {
 Files build(const Machine& machine) {
   check(machine);
   TablesFile tables;
+  const std::uint32_t facs_offset = tables.append_bare(make_facs(), facs::kAlignment);
   const std::uint32_t dsdt = tables.append(make_dsdt(machine));
-  const std::uint32_t fadt_offset = tables.append(make_fadt(machine, dsdt));
+  const std::uint32_t fadt_offset = tables.append(make_fadt(machine, facs_offset, dsdt));
+  tables.add_pointer(static_cast<std::uint32_t>(fadt_offset + fadt::kFirmwareControl), sizeof(std::uint32_t));
   tables.add_pointer(static_cast<std::uint32_t>(fadt_offset + fadt::kXDsdt));
   const std::uint32_t madt_offset = tables.append(make_madt(machine));
 

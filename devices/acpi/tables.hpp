@@ -3,26 +3,25 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 namespace sevisor::devices::acpi {
 
-// What the tables describe. The machine is hardware-reduced (ACPI 6.4, 3.11.1): no SCI, no PM1 registers, no legacy
-// PIC.
+// What the tables describe: a machine with ACPI's fixed hardware, always in ACPI mode. Not a hardware-reduced one:
+// there Linux resets through EFI's runtime services only, which a guest without EFI does not have.
 struct Machine {
   std::vector<std::uint32_t> apic_ids;  // of the CPUs, the BSP first; at least one
   std::uint32_t ioapic_address = 0xfec00000;
   std::uint32_t local_apic_address = 0xfee00000;
-  std::uint16_t sleep_control_port = 0x640;  // the status register is the next port
+  std::uint16_t pm1_event_port = 0x600;    // 4 bytes
+  std::uint16_t pm1_control_port = 0x604;  // 2 bytes
+  std::uint8_t sci_irq = 9;
   std::uint16_t reset_port = 0xcf9;
   std::uint8_t reset_value = 6;
   std::uint8_t sleep_type_s5 = 5;
-  // 24 bits. Hardware-reduced machines need not have it, but Linux calibrates its TSC with it when the PIT, of which
-  // each read is an exit, is too slow for that; it costs some tens of reads.
-  std::optional<std::uint16_t> pm_timer_port = 0x608;
-  bool com1 = true;  // 0x3F8, IRQ 4
-  bool rtc = true;   // 0x70, IRQ 8
+  std::uint16_t pm_timer_port = 0x608;  // 24 bits
+  bool com1 = true;                     // 0x3F8, IRQ 4
+  bool rtc = true;                      // 0x70, IRQ 8
 };
 
 inline constexpr const char* kTablesFile = "etc/acpi/tables";
@@ -30,7 +29,7 @@ inline constexpr const char* kRsdpFile = "etc/acpi/rsdp";
 inline constexpr const char* kLoaderFile = "etc/table-loader";
 
 struct Files {
-  std::vector<std::byte> tables;  // etc/acpi/tables: DSDT, FADT, MADT, XSDT
+  std::vector<std::byte> tables;  // etc/acpi/tables: FACS, DSDT, FADT, MADT, XSDT
   std::vector<std::byte> rsdp;    // etc/acpi/rsdp
   std::vector<std::byte> loader;  // etc/table-loader
 };

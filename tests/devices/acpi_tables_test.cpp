@@ -64,12 +64,19 @@ class Firmware {
       }
       case 2: {
         const auto offset = load<std::uint32_t>(command + 116);
-        REQUIRE(load<std::uint8_t>(command + 120) == 8);
-        REQUIRE(offset + 8 <= bytes.size());
+        const auto size = load<std::uint8_t>(command + 120);
+        REQUIRE((size == 4 || size == 8));
+        REQUIRE(offset + size <= bytes.size());
         const std::string pointed_to = name(command + 60);
-        const auto value = load<std::uint64_t>(&bytes[offset]);
+        const auto value = size == 8 ? load<std::uint64_t>(&bytes[offset]) : load<std::uint32_t>(&bytes[offset]);
         REQUIRE(value < contents_.at(pointed_to).size());
-        store(&bytes[offset], value + addresses_.at(pointed_to));
+        const std::uint64_t address = value + addresses_.at(pointed_to);
+        REQUIRE((size == 8 || address >> 32 == 0));
+        if (size == 8) {
+          store(&bytes[offset], address);
+        } else {
+          store(&bytes[offset], static_cast<std::uint32_t>(address));
+        }
         break;
       }
       case 3: {
@@ -145,12 +152,12 @@ TEST_CASE("ACPI: the loader script leads from the RSDP to tables with right chec
   CHECK(names == "APIC DSDT FACP XSDT ");
 }
 
-TEST_CASE("ACPI: the FADT is hardware-reduced with reset and sleep registers") {
+TEST_CASE("ACPI: the FADT has the fixed hardware of QEMU's Q35 and a reset register") {
   const auto tables = walk(Firmware(acpi::build(machine_with(1))));
   const auto& fadt = tables.at("FACP");
   REQUIRE(fadt.size() == 276);
   CHECK(load<std::uint8_t>(&fadt[8]) == 6);
-  CHECK(load<std::uint32_t>(&fadt[112]) == ((1U << 20) | (1U << 10) | (1U << 6) | (1U << 5) | (1U << 4) | 1U));
+  CHECK(load<std::uint32_t>(&fadt[112]) == ((1U << 10) | (1U << 6) | (1U << 5) | (1U << 4) | 1U));
   const auto io_register = [](unsigned port) {
     return from_hex({1, 8, 0, 1, port & 0xff, port >> 8, 0, 0, 0, 0, 0, 0});
   };
@@ -160,12 +167,29 @@ TEST_CASE("ACPI: the FADT is hardware-reduced with reset and sleep registers") {
   };
   CHECK(at(116) == io_register(0xcf9));
   CHECK(load<std::uint8_t>(&fadt[128]) == 6);
-  CHECK(at(244) == io_register(0x640));
-  CHECK(at(256) == io_register(0x641));
+  CHECK(load<std::uint16_t>(&fadt[46]) == 9);  // SCI
+  CHECK(load<std::uint32_t>(&fadt[48]) == 0);  // no SMI command port: always in ACPI mode
+  CHECK(load<std::uint32_t>(&fadt[56]) == 0x600);
+  CHECK(load<std::uint8_t>(&fadt[88]) == 4);
+  CHECK(at(148) == from_hex({1, 32, 0, 3, 0, 6, 0, 0, 0, 0, 0, 0}));
+  CHECK(load<std::uint32_t>(&fadt[64]) == 0x604);
+  CHECK(load<std::uint8_t>(&fadt[89]) == 2);
+  CHECK(at(172) == from_hex({1, 16, 0, 2, 4, 6, 0, 0, 0, 0, 0, 0}));
   CHECK(load<std::uint16_t>(&fadt[109]) == 0x15);  // legacy devices, no VGA, no ASPM; RTC yes, 8042 no
   CHECK(load<std::uint8_t>(&fadt[108]) == 0x32);
-  // What hardware-reduced machines do not have.
-  for (const std::size_t offset : {148, 160, 172, 184, 196, 220, 232}) CHECK(at(offset) == std::vector<std::byte>(12));
+  // PM1b, PM2 and general-purpose events; sleep registers of hardware-reduced machines.
+  for (const std::size_t offset : {160, 184, 196, 220, 232, 244, 256}) {
+    CHECK(at(offset) == std::vector<std::byte>(12));
+  }
+}
+
+TEST_CASE("ACPI: the FADT leads to the FACS") {
+  const Firmware firmware(acpi::build(machine_with(1)));
+  const auto address = load<std::uint32_t>(&walk(firmware).at("FACP")[36]);
+  CHECK(address % 64 == 0);
+  const auto facs = firmware.at(address, 64);
+  CHECK(text(std::span(facs).first(4)) == "FACS");
+  CHECK(load<std::uint32_t>(&facs[4]) == 64);
 }
 
 TEST_CASE("ACPI: the PM timer is announced with 24 bits") {
@@ -180,14 +204,10 @@ TEST_CASE("ACPI: the PM timer is announced with 24 bits") {
 
 TEST_CASE("ACPI: what the machine lacks is not announced") {
   Machine machine = machine_with(1);
-  machine.pm_timer_port.reset();
   machine.rtc = false;
   machine.com1 = false;
   const auto tables = walk(Firmware(acpi::build(machine)));
   const auto& fadt = tables.at("FACP");
-  CHECK(load<std::uint32_t>(&fadt[76]) == 0);
-  CHECK(load<std::uint8_t>(&fadt[91]) == 0);
-  CHECK(std::vector<std::byte>(fadt.begin() + 208, fadt.begin() + 220) == std::vector<std::byte>(12));
   CHECK((load<std::uint16_t>(&fadt[109]) & (1U << 5)) != 0);  // no RTC
   CHECK(load<std::uint8_t>(&fadt[108]) == 0);
   CHECK(text(tables.at("DSDT")).find("COM1") == std::string::npos);
@@ -198,11 +218,12 @@ TEST_CASE("ACPI: the MADT lists CPUs, IOAPIC and NMI input") {
   const auto tables = walk(Firmware(acpi::build(machine_with(2))));
   const auto& madt = tables.at("APIC");
   const std::vector<std::byte> entries(madt.begin() + 36, madt.end());
-  CHECK(entries == from_hex({0x00, 0x00, 0xe0, 0xfe, 0,    0,    0,    0,  // LAPIC address, no PCAT_COMPAT
+  CHECK(entries == from_hex({0x00, 0x00, 0xe0, 0xfe, 1,    0,    0,    0,  // LAPIC address, PCAT_COMPAT
                              0,    8,    0,    0,    1,    0,    0,    0,  // CPU 0
                              0,    8,    1,    1,    1,    0,    0,    0,  // CPU 1
-                             1,    12,   0,    0,    0x00, 0x00, 0xc0, 0xfe, 0, 0, 0, 0,  // IOAPIC from GSI 0
-                             4,    6,    0xff, 0,    0,    1}));                          // NMI at LINT1
+                             1,    12,   0,    0,    0x00, 0x00, 0xc0, 0xfe, 0,    0, 0, 0,  // IOAPIC from GSI 0
+                             2,    10,   0,    9,    9,    0,    0,    0,    0x0d, 0,        // SCI: level, active high
+                             4,    6,    0xff, 0,    0,    1}));                             // NMI at LINT1
 }
 
 TEST_CASE("ACPI: APIC IDs from 255 on get x2APIC entries") {
@@ -227,7 +248,7 @@ TEST_CASE("ACPI: APIC IDs from 255 on get x2APIC entries") {
     ++kinds[std::to_integer<unsigned>(madt[at])];
     at += length;
   }
-  CHECK(kinds == std::map<unsigned, unsigned>{{0, 255}, {1, 1}, {4, 1}, {9, 3}, {10, 1}});
+  CHECK(kinds == std::map<unsigned, unsigned>{{0, 255}, {1, 1}, {2, 1}, {4, 1}, {9, 3}, {10, 1}});
   CHECK(first_x2 == from_hex({9, 16, 0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 255, 0, 0, 0}));
 }
 

@@ -1,6 +1,7 @@
 #include "devices/power.hpp"
 
 #include <catch2/catch.hpp>
+#include <span>
 #include <vector>
 
 #include "devices/debug_ports.hpp"
@@ -18,18 +19,31 @@ struct Events {
   }
 };
 
-TEST_CASE("the sleep control register powers off for S5 with SLP_EN only") {
+TEST_CASE("the PM1 control register powers off for S5 with SLP_EN only") {
   Events events;
-  SleepRegisters device(events.sink());
-  out8(device, 1, 0x80);      // Linux clears WAK_STS first
-  out8(device, 0, 5U << 2U);  // SLP_TYP without SLP_EN
-  out8(device, 0, 0x20);      // SLP_EN with another type
-  out8(device, 0, (3U << 2U) | 0x20);
-  out8(device, 1, (5U << 2U) | 0x20);  // the status register
+  Pm1Registers device(events.sink());
+  const auto out16 = [&](std::uint64_t offset, unsigned value) {
+    out8(device, offset, value & 0xff);
+    out8(device, offset + 1, value >> 8U);
+  };
+  out16(0, 0xffff);                 // clears status bits
+  out16(2, 0x0020);                 // enables GBL_EN
+  out16(4, 5U << 10U);              // SLP_TYP without SLP_EN
+  out16(4, 1U << 13U);              // SLP_EN with another type
+  out16(2, 5U << 10U | 1U << 13U);  // the enable register
   CHECK(events.seen.empty());
-  CHECK(in(device, 0) == 0);  // SLP_EN is write-only
-  CHECK(in(device, 1) == 0);
-  out8(device, 0, (5U << 2U) | 0x20);
+  CHECK(in(device, 0) == 0);
+  CHECK((in(device, 4) & 1U) == 1);     // SCI_EN, always
+  CHECK((in(device, 5) & 0x20U) == 0);  // SLP_EN is write-only
+  out16(4, 5U << 10U | 1U << 13U | 1U);
+  CHECK(events.seen == std::vector<MachineEvent>{{Kind::kPowerOff, 0}});
+}
+
+TEST_CASE("one 16-bit write to PM1 control powers off too") {
+  Events events;
+  Pm1Registers device(events.sink());
+  const std::uint16_t value = 5U << 10U | 1U << 13U;
+  device.write(4, std::as_bytes(std::span(&value, 1)));
   CHECK(events.seen == std::vector<MachineEvent>{{Kind::kPowerOff, 0}});
 }
 

@@ -126,7 +126,7 @@ TEST_CASE("the platform hands the kernel over as fw_cfg has it, and powers off a
   out(devices::kCom1Port + 1, 0x02, 1);  // interrupt when the transmitter is empty
   CHECK(interrupts == std::vector<std::pair<std::uint32_t, bool>>{{devices::kCom1Irq, true}});
 
-  out(devices::kSleepControlPort, 1U << 5 | devices::kSleepTypeS5 << 2, 1);
+  out(devices::kPm1Port + devices::kPm1ControlOffset, 1U << 13 | devices::kSleepTypeS5 << 10, 2);
   out(devices::kResetPort, devices::kResetValue, 1);
   REQUIRE(events.size() == 2);
   CHECK(events[0].kind == devices::MachineEvent::Kind::kPowerOff);
