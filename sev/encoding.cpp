@@ -6,6 +6,8 @@ namespace sevisor::sev {
 
 namespace {
 
+constexpr std::string_view kBase64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 int digit_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -27,7 +29,6 @@ std::string to_hex(std::span<const std::byte> bytes) {
 }
 
 std::string to_base64(std::span<const std::byte> bytes) {
-  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   text.reserve((bytes.size() + 2) / 3 * 4);
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -37,7 +38,7 @@ std::string to_base64(std::span<const std::byte> bytes) {
       group = group << 8 | (k < have ? std::to_integer<std::uint32_t>(bytes[i + k]) : 0U);
     }
     for (std::size_t k = 0; k < 4; ++k) {
-      text.push_back(k <= have ? kDigits[group >> (18 - 6 * k) & 0x3f] : '=');
+      text.push_back(k <= have ? kBase64Digits[group >> (18 - 6 * k) & 0x3f] : '=');
     }
   }
   return text;
@@ -53,6 +54,29 @@ std::optional<std::vector<std::byte>> from_hex(std::string_view text) {
     if (high < 0 || low < 0) return std::nullopt;
     bytes.push_back(static_cast<std::byte>(high << 4 | low));
   }
+  return bytes;
+}
+
+std::optional<std::vector<std::byte>> from_base64(std::string_view text) {
+  if (text.size() % 4 != 0) return std::nullopt;
+  std::size_t padding = 0;
+  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
+  const std::string_view digits = text.substr(0, text.size() - padding);
+  std::vector<std::byte> bytes;
+  bytes.reserve(text.size() / 4 * 3);
+  std::uint32_t group = 0;
+  unsigned bits = 0;
+  for (const char c : digits) {
+    const std::size_t value = kBase64Digits.find(c);
+    if (value == std::string_view::npos) return std::nullopt;
+    group = group << 6 | static_cast<std::uint32_t>(value);
+    bits += 6;
+    if (bits >= 8) {
+      bits -= 8;
+      bytes.push_back(static_cast<std::byte>(group >> bits & 0xff));
+    }
+  }
+  if ((group & ((1U << bits) - 1)) != 0) return std::nullopt;
   return bytes;
 }
 

@@ -15,4 +15,7 @@ namespace sevisor::sev {
 // nullopt unless the text is an even number of hexadecimal digits in either case.
 [[nodiscard]] std::optional<std::vector<std::byte>> from_hex(std::string_view text);
 
+// nullopt unless the text is RFC 4648 section 4 base64: padded, no other characters, unused bits zero.
+[[nodiscard]] std::optional<std::vector<std::byte>> from_base64(std::string_view text);
+
 }  // namespace sevisor::sev

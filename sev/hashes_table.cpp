@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <string>
 
 #include "base/bytes.hpp"
-#include "sev/sha256.hpp"
 
 namespace sevisor::sev {
 
@@ -23,20 +21,23 @@ void put_header(std::byte* to, const Guid& guid, std::size_t length) {
 
 }  // namespace
 
-std::array<std::byte, kHashesTableSize> make_hashes_table(std::span<const std::byte> kernel,
-                                                          std::span<const std::byte> initrd, std::string_view cmdline) {
-  const std::string cmdline_with_nul = std::string(cmdline) + '\0';
+Digest cmdline_hash(std::string_view cmdline) {
+  constexpr std::byte kNul{0};
+  Sha256 hash;
+  hash.update(std::as_bytes(std::span(cmdline)));
+  hash.update(std::span(&kNul, 1));
+  return hash.finish();
+}
+
+HashesTable make_hashes_table(const KernelHashes& hashes) {
   struct Entry {
     Guid guid;
-    Digest hash;
+    const Digest& hash;
   };
   const Entry entries[] = {
-      {kCmdlineHashGuid, sha256(std::as_bytes(std::span(cmdline_with_nul)))},
-      {kInitrdHashGuid, sha256(initrd)},
-      {kKernelHashGuid, sha256(kernel)},
-  };
+      {kCmdlineHashGuid, hashes.cmdline}, {kInitrdHashGuid, hashes.initrd}, {kKernelHashGuid, hashes.kernel}};
 
-  std::array<std::byte, kHashesTableSize> table{};
+  HashesTable table{};
   std::byte* at = table.data();
   put_header(at, kHashesTableGuid, kHashesTableLength);
   at += kHeaderSize;
@@ -46,6 +47,11 @@ std::array<std::byte, kHashesTableSize> make_hashes_table(std::span<const std::b
     at += kHashEntrySize;
   }
   return table;
+}
+
+HashesTable make_hashes_table(std::span<const std::byte> kernel, std::span<const std::byte> initrd,
+                              std::string_view cmdline) {
+  return make_hashes_table({cmdline_hash(cmdline), sha256(initrd), sha256(kernel)});
 }
 
 }  // namespace sevisor::sev

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "sev/guid.hpp"
+#include "sev/sha256.hpp"
 
 namespace sevisor::sev {
 
@@ -19,9 +20,24 @@ inline constexpr Guid kKernelHashGuid = Guid::parse("4de79437-abd2-427f-b835-d5b
 inline constexpr std::size_t kHashesTableLength = 168;  // as the table itself says
 inline constexpr std::size_t kHashesTableSize = 176;    // with the padding to 16 bytes that LAUNCH_UPDATE_DATA wants
 
+using HashesTable = std::array<std::byte, kHashesTableSize>;
+
+// What the table holds.
+struct KernelHashes {
+  Digest cmdline{};  // with the NUL at its end
+  Digest initrd{};
+  Digest kernel{};
+
+  friend bool operator==(const KernelHashes&, const KernelHashes&) noexcept = default;
+};
+
+// Of the text and the NUL that follows it.
+[[nodiscard]] Digest cmdline_hash(std::string_view cmdline);
+
+[[nodiscard]] HashesTable make_hashes_table(const KernelHashes& hashes);
+
 // `kernel`: the whole file, unmodified. `initrd`: empty if none. `cmdline` without the NUL that is hashed with it.
-[[nodiscard]] std::array<std::byte, kHashesTableSize> make_hashes_table(std::span<const std::byte> kernel,
-                                                                        std::span<const std::byte> initrd,
-                                                                        std::string_view cmdline);
+[[nodiscard]] HashesTable make_hashes_table(std::span<const std::byte> kernel, std::span<const std::byte> initrd,
+                                            std::string_view cmdline);
 
 }  // namespace sevisor::sev

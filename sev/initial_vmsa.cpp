@@ -9,6 +9,14 @@ namespace {
 constexpr std::uint64_t kEferSvme = 1U << 12;  // KVM keeps it set in every VMCB
 constexpr std::uint64_t kCr4Mce = 1U << 6;     // KVM ORs in the host's
 
+// The clouds' values: sev-snp-measure 0.0.13, which was told them by the clouds. KVM's own reset values, where the VMM
+// sets none: RDX 0x600, the accessed bit clear in CS and SS, an available TSS.
+constexpr std::uint32_t kCloudCpuSignature = 0x600;
+constexpr std::uint16_t kUntouchedCodeAttributes = 0x9a;
+constexpr std::uint16_t kUntouchedDataAttributes = 0x92;
+constexpr std::uint16_t kUntouchedTaskAttributes = 0x83;
+constexpr std::uint64_t kGcePat = 0x00070106;
+
 }  // namespace
 
 Vmsa initial_vmsa(std::uint32_t reset_address, std::uint32_t cpu_signature, VmsaForm form) noexcept {
@@ -36,6 +44,23 @@ Vmsa initial_vmsa(std::uint32_t reset_address, std::uint32_t cpu_signature, Vmsa
     vmsa.x87_fcw = kResetFcw;
   }
   return vmsa;
+}
+
+VmsaPages initial_vmsas(const VmsaKind& kind, std::uint32_t ap_reset_address) noexcept {
+  const bool qemu = kind.vmm == VmmType::kQemu;
+  const std::uint32_t signature = qemu ? kind.cpu_signature : kCloudCpuSignature;
+  const VmsaForm form = qemu ? kind.form : VmsaForm::kEsInit;
+  VmsaPages pages = {initial_vmsa(kBspResetAddress, signature, form), initial_vmsa(ap_reset_address, signature, form)};
+  for (Vmsa* vmsa : {&pages.bsp, &pages.ap}) {
+    vmsa->sev_features = kind.features;
+    if (kind.vmm == VmmType::kGce) vmsa->g_pat = kGcePat;
+    if (kind.vmm == VmmType::kEc2) {
+      vmsa->ss.attributes = kUntouchedDataAttributes;
+      vmsa->tr.attributes = kUntouchedTaskAttributes;
+    }
+  }
+  if (kind.vmm == VmmType::kEc2) pages.bsp.cs.attributes = kUntouchedCodeAttributes;
+  return pages;
 }
 
 }  // namespace sevisor::sev

@@ -14,6 +14,30 @@ enum class VmsaForm : std::uint8_t {
   kInit2,   // KVM_SEV_INIT2: FCW and MXCSR as after reset
 };
 
+// Who sets the registers of a vCPU before it is measured.
+enum class VmmType : std::uint8_t {
+  kQemu,  // and sevisor
+  kEc2,   // Amazon EC2's VMM
+  kGce,   // Google Compute Engine's VMM
+};
+
+// What a guest's VMSAs depend on, besides where its vCPUs start.
+struct VmsaKind {
+  VmmType vmm = VmmType::kQemu;
+  VmsaForm form = VmsaForm::kEsInit;  // of QEMU's only: the clouds' have no FPU state
+  std::uint32_t cpu_signature = 0;    // CPUID Fn0000_0001_EAX, in RDX at reset; of QEMU's only, the clouds' is fixed
+  std::uint64_t features = 0;         // SEV_FEATURES, at 0x3b0 (APM vol. 2 table B-4)
+};
+
+// SEV_FEATURES bit 5, DebugSwap: some kernels of 2023 and 2024 set it for every guest of KVM_SEV_ES_INIT.
+inline constexpr std::uint64_t kFeatureDebugSwap = 1U << 5;
+
+// A guest has two different pages at most: of its first vCPU and of all others.
+struct VmsaPages {
+  Vmsa bsp;
+  Vmsa ap;
+};
+
 // What SREGS and REGS must hold before LAUNCH_UPDATE_VMSA, so that KVM makes these pages. Attributes as in VmsaSegment.
 inline constexpr std::uint16_t kResetCodeAttributes = 0x9b;  // present, code, readable, accessed
 inline constexpr std::uint16_t kResetDataAttributes = 0x93;  // present, data, writable, accessed
@@ -33,5 +57,8 @@ inline constexpr std::uint16_t kResetFcw = 0x37f;
 // `reset_address`: kBspResetAddress for the BSP, the footer table's AP reset address for the others; its upper half is
 // the base of CS, its lower half the IP. `cpu_signature`: CPUID Fn0000_0001_EAX, in RDX at reset.
 [[nodiscard]] Vmsa initial_vmsa(std::uint32_t reset_address, std::uint32_t cpu_signature, VmsaForm form) noexcept;
+
+// `ap_reset_address`: of the footer table; of no use when the guest has one vCPU.
+[[nodiscard]] VmsaPages initial_vmsas(const VmsaKind& kind, std::uint32_t ap_reset_address) noexcept;
 
 }  // namespace sevisor::sev

@@ -2,15 +2,18 @@
 
 namespace sevisor::sev {
 
+void add_vmsas(Sha256& hash, const VmsaPages& pages, unsigned vcpus) {
+  for (unsigned index = 0; index < vcpus; ++index) {
+    hash.update(std::as_bytes(std::span(index == 0 ? &pages.bsp : &pages.ap, 1)));
+  }
+}
+
 Digest launch_digest(const LaunchContents& contents) {
   Sha256 hash;
   hash.update(contents.firmware);
   hash.update(contents.hashes_table);
-  const Vmsa bsp = initial_vmsa(kBspResetAddress, contents.cpu_signature, contents.vmsa_form);
-  const Vmsa ap = initial_vmsa(contents.ap_reset_address, contents.cpu_signature, contents.vmsa_form);
-  for (unsigned index = 0; index < contents.vcpus; ++index) {
-    hash.update(std::as_bytes(std::span(index == 0 ? &bsp : &ap, 1)));
-  }
+  const VmsaKind kind{.form = contents.vmsa_form, .cpu_signature = contents.cpu_signature};
+  add_vmsas(hash, initial_vmsas(kind, contents.ap_reset_address), contents.vcpus);
   return hash.finish();
 }
 

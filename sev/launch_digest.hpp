@@ -21,6 +21,9 @@ struct LaunchContents {
   VmsaForm vmsa_form = VmsaForm::kEsInit;
 };
 
+// Adds the pages of `vcpus` vCPUs, in the order in which KVM measures them.
+void add_vmsas(Sha256& hash, const VmsaPages& pages, unsigned vcpus);
+
 // Of a SEV-ES guest, set up as QEMU and sevisor do.
 [[nodiscard]] Digest launch_digest(const LaunchContents& contents);
 

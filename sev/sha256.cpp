@@ -48,6 +48,12 @@ Digest Sha256::peek() const {
   return digest;
 }
 
+Sha256 Sha256::fork() const {
+  Sha256 copy;
+  require(EVP_MD_CTX_copy_ex(copy.context_->evp, context_->evp) == 1);
+  return copy;
+}
+
 Digest sha256(std::span<const std::byte> bytes) {
   Sha256 hash;
   hash.update(bytes);

@@ -24,6 +24,8 @@ class Sha256 {
   [[nodiscard]] Digest finish();
   // The digest of what came so far; the hash goes on.
   [[nodiscard]] Digest peek() const;
+  // A hash that goes on from here on its own.
+  [[nodiscard]] Sha256 fork() const;
 
  private:
   struct Context;

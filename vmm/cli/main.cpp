@@ -1,11 +1,15 @@
 // The command line: one file a subcommand.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <fmt/format.h>
 #include <string>
+#include <vector>
 
 #include "base/error.hpp"
+#include "vmm/cli/command.hpp"
+#include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
 
 namespace {
@@ -33,16 +37,26 @@ int main_or_throw(int argc, char** argv) {
   app.require_subcommand(0, 1);  // that there is one is checked below: then an unknown one is named
   sevisor::cli::RunOptions run_options;
   const CLI::App* run = sevisor::cli::add_run_command(app, run_options);
+  const std::vector<sevisor::cli::Command> commands = {
+      {app.get_subcommand("run"), [&] { return sevisor::cli::run_command(*run, run_options); }},
+      sevisor::cli::add_measure_command(app),
+  };
+  const auto given = [&commands] {
+    return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
+  };
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    const char* help = run->parsed() ? "sevisor run --help" : "sevisor --help";
-    return fail(ExitCode::kBadUsage, fmt::format("{}. '{}' lists what there is.", one_line(error.what()), help));
+    const std::string name = given() == commands.end() ? "" : given()->app->get_name() + " ";
+    return fail(ExitCode::kBadUsage,
+                fmt::format("{}. 'sevisor {}--help' lists what there is.", one_line(error.what()), name));
   }
-  if (!run->parsed()) return fail(ExitCode::kBadUsage, "no command is given. 'sevisor --help' lists what there is.");
-  return sevisor::cli::run_command(*run, run_options);
+  if (given() == commands.end()) {
+    return fail(ExitCode::kBadUsage, "no command is given. 'sevisor --help' lists what there is.");
+  }
+  return given()->run();
 }
 
 }  // namespace
