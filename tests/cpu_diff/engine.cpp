@@ -28,6 +28,9 @@ constexpr std::uint64_t kFlagsOfUser = kStatusFlags | kFlagDf;
 constexpr std::uint16_t kCode64 = 0xafb;
 constexpr std::uint16_t kCode32 = 0xcfb;
 constexpr std::uint16_t kData32 = 0xcf3;
+// Their 16-bit brothers.
+constexpr std::uint16_t kCode16 = 0x8fb;
+constexpr std::uint16_t kData16 = 0x8f3;
 
 }  // namespace
 
@@ -61,9 +64,17 @@ struct Engine::Impl {
   }
 
   void set_mode(Mode mode) {
+    const bool small = mode == Mode::k16;
+    for (const SegmentRegister r : {kEs, kSs, kDs}) {
+      core->seg[r] = Segment{.selector = 0x2b, .attributes = small ? kData16 : kData32, .limit = 0xffffffff};
+      core->segment_base(r) = small ? kData : 0;
+    }
     core->seg[kCs] = Segment{.selector = static_cast<std::uint16_t>(mode == Mode::k64 ? 0x33 : 0x23),
-                             .attributes = mode == Mode::k64 ? kCode64 : kCode32,
+                             .attributes = mode == Mode::k64 ? kCode64
+                                           : small           ? kCode16
+                                                             : kCode32,
                              .limit = 0xffffffff};
+    core->segment_base(kCs) = small ? kCode & ~std::uint64_t{0xffff} : 0;
     core->update_mode();
   }
 
@@ -98,7 +109,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
 
   const auto block = decode_block(std::as_bytes(instruction), core.mode_bits(), 1, core.code.stubs());
   if (block == nullptr) throw std::runtime_error("not a whole instruction");
-  core.rip = kCode;
+  core.rip = mode == Mode::k16 ? kCode & 0xffff : kCode;
   core.exit = CpuExit{};
   machine.exception = kNoException;
   machine.error = 0;

@@ -23,6 +23,7 @@ inline constexpr std::size_t kDataSize = kDataPages * 4096;
 enum class Mode : std::uint8_t {
   k64,
   k32,  // compatibility mode: 32-bit code and stack, flat segments
+  k16,  // engine only: 16-bit code and stack; ES, SS and DS begin at kData, CS at kCode & ~0xffff
 };
 
 struct Registers {

@@ -18,9 +18,10 @@ constexpr std::uint64_t kPage = 4096;
 enum Gpr : std::uint8_t { kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi };
 
 // A linear address for an operand of `size` bytes.
-std::uint64_t pick_address(Random& random, std::uint64_t size) {
+std::uint64_t pick_address(Random& random, const Encoding& e, std::uint64_t size) {
   const std::uint64_t kind = random.below(64);
-  if (kind == 0) return random.next();
+  // Far away. Below 4 GiB the host may have mappings (AddressSanitizer has), but not in the first 64 KiB.
+  if (kind == 0) return e.info.address_width == 64 ? random.next() : random.below(0xf000);
   if (kind < 3) return kData + kDataSize - random.below(size + 1);
   if (kind < 4) return kData - random.below(size + 1);
   if (kind < 9 && size > 1) return kData + kPage - 1 - random.below(size - 1);
@@ -37,7 +38,7 @@ class Aim {
   bool operand(const ZydisDecodedOperand& o) {
     if (o.type != ZYDIS_OPERAND_TYPE_MEMORY || o.mem.type != ZYDIS_MEMOP_TYPE_MEM) return true;
     const std::uint64_t size = std::max<std::uint64_t>(o.size / 8, 1);
-    std::uint64_t target = pick_address(random_, size);
+    std::uint64_t target = pick_address(random_, e_, size);
     const ZydisDecodedOperandMem& mem = o.mem;
     const std::uint64_t disp = mem.disp.has_displacement ? static_cast<std::uint64_t>(mem.disp.value) : 0;
     if (mem.base == ZYDIS_REGISTER_RIP || mem.base == ZYDIS_REGISTER_EIP) {
@@ -168,15 +169,21 @@ bool aim(Random& random, Mode mode, Encoding& e, Machine& m) {
       aimed.set(kRbp, kData + kPage + random.below(2048));
       break;
     case ZYDIS_MNEMONIC_LEAVE:
-      aimed.set(kRbp, pick_address(random, 8));
+      aimed.set(kRbp, pick_address(random, e, 8));
       break;
     case ZYDIS_MNEMONIC_XLAT:
-      aimed.set(kRbx, pick_address(random, 1) - (gpr[kRax] & 0xff));
+      aimed.set(kRbx, pick_address(random, e, 1) - (gpr[kRax] & 0xff));
       break;
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTS:
     case ZYDIS_MNEMONIC_BTR:
     case ZYDIS_MNEMONIC_BTC:
+      if (e.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY && e.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+        // An address that is also the number leads anywhere.
+        const int number = Aim::number(e.operands[1].reg.value);
+        if (number == Aim::number(e.operands[0].mem.base) || number == Aim::number(e.operands[0].mem.index))
+          return false;
+      }
       if (e.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER && random.below(8) != 0) {
         const int reg = Aim::number(e.operands[1].reg.value);
         gpr[reg] = random.below(8192) - 4096;
