@@ -152,6 +152,7 @@ bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
     if (!present(seat)) return resign(false);  // its thread will be the runner when it comes back
     seat.result = seat.turn->slice();
     if (seat.result) {
+      seat.absent = !seat.turn->comes_back();
       if (*index != self) signal(seat);
       return resign(false);
     }

@@ -25,6 +25,8 @@ class Turn {
   [[nodiscard]] virtual bool timer_can_wake() = 0;
   // Runs one slice. The result of KVM_RUN when the vCPU has to go to user space; nothing when it may go on.
   virtual std::optional<int> slice() = 0;
+  // The last exit was one that user space answers and then runs the vCPU again: the others wait for that.
+  [[nodiscard]] virtual bool comes_back() const = 0;
   // kvm_run.immediate_exit
   [[nodiscard]] virtual bool exit_wanted() const = 0;
   // KVM_RUN leaves because of a signal.

@@ -76,6 +76,7 @@ class Vcpu final : private Turn, private ghcb::Environment {
   bool wants_turn() override;
   bool timer_can_wake() override;
   std::optional<int> slice() override;
+  bool comes_back() const override { return !ended_; }
   bool exit_wanted() const override;
   void interrupted() override;
   std::optional<int> accept_events();
@@ -126,6 +127,7 @@ class Vcpu final : private Turn, private ghcb::Environment {
   std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN of a protected vCPU on
   ghcb::Service service_;
   bool protected_ = false;
+  bool ended_ = false;   // the last exit left nothing to go on with
   bool loaded_ = false;  // the processor holds the VMSA's state
   std::uint32_t mp_state_ = KVM_MP_STATE_RUNNABLE;
   bool nmi_masked_ = false;

@@ -27,6 +27,7 @@ int Vcpu::run(void*) {
     shared().fail_entry.cpu = id_;
     return 0;
   }
+  ended_ = false;
   const int result = vm_.scheduler().run(seat_, signals);
   publish();
   return result;
@@ -184,7 +185,10 @@ std::optional<int> Vcpu::slice() {
       if (cpu_->cr8() != chip->cr8(index_)) chip->set_cr8(index_, cpu_->cr8());
     }
     const Handled handled = handle_exit(exit);
-    if (handled.result) return handled.result;
+    if (handled.result) {
+      ended_ = user_exit_ == UserExit::kNone;
+      return handled.result;
+    }
     if (handled.after != After::kRunOn) return std::nullopt;
   }
   return std::nullopt;

@@ -151,8 +151,11 @@ struct GuestMemory::Impl {
       ::madvise(backing.shadow_page(run).data(), (page - run) * kPageSize, MADV_DONTNEED);
     }
   }
+  // Also when the guest ends: its memory may be gone by then, and nobody is left who would read the ciphertext.
   void close_all_shadows() {
-    for (auto& backing : backings) close_shadows(*backing, 0, backing->size / kPageSize);
+    for (auto& backing : backings) {
+      if (::msync(backing->raw, backing->size, MS_ASYNC) == 0) close_shadows(*backing, 0, backing->size / kPageSize);
+    }
   }
 
   // Cuts the slots into pieces anew. Pages keep their shadows.

@@ -203,6 +203,12 @@ TEST_CASE("memory encrypted before it has a slot is the guest's afterwards") {
   CHECK(holds_secret(memory.open(Gpa(0xfffff000 - 2 * kPageSize), View::kPrivate).host));
 }
 
+TEST_CASE_METHOD(Fixture, "a guest may end after its memory has gone") {
+  std::memcpy(open(0x1000, View::kPrivate), kSecret.data(), kSecret.size());
+  ram.reset();
+  memory.clear_key();
+}
+
 TEST_CASE("without a key there is one view") {
   Mapping ram = Mapping::anonymous(kPageSize, PROT_READ | PROT_WRITE);
   GuestMemory memory;

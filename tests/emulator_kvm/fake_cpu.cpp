@@ -1,0 +1,58 @@
+#include "tests/emulator_kvm/fake_cpu.hpp"
+
+#include <map>
+
+#include "ghcb/exit_code.hpp"
+
+namespace sevisor {
+
+namespace test {
+namespace {
+std::map<unsigned, GuestCode>& codes() {
+  static std::map<unsigned, GuestCode> all;
+  return all;
+}
+}  // namespace
+void set_guest_code(unsigned vcpu_id, GuestCode code) { codes()[vcpu_id] = std::move(code); }
+}  // namespace test
+
+namespace emulator {
+
+class CodeCache {};
+std::unique_ptr<CodeCache, void (*)(CodeCache*)> make_code_cache() {
+  return {new CodeCache, [](CodeCache* cache) { delete cache; }};
+}
+
+struct Cpu::Impl {
+  test::Guest guest;
+  test::GuestCode code;
+};
+
+Cpu::Cpu(const CpuConfig& config, GuestMemory& memory, CodeCache&, VirtualClock& clock)
+    : impl_(new Impl{.guest = {.memory = memory, .clock = clock, .tsc_per_instruction = config.tsc_per_instruction},
+                     .code = test::codes()[static_cast<unsigned>(config.random_seed % 64)]}) {}
+Cpu::~Cpu() = default;
+bool Cpu::load(const Vmsa& vmsa) {
+  impl_->guest.state = vmsa;
+  return true;
+}
+void Cpu::save(Vmsa& vmsa) const { vmsa = impl_->guest.state; }
+CpuExit Cpu::run(const RunControls& controls) {
+  CpuExit exit;
+  if (impl_->code) return impl_->code(impl_->guest, controls);
+  exit.code = ghcb::kExitShutdown;
+  return exit;
+}
+bool Cpu::interrupts_enabled() const noexcept { return impl_->guest.interrupts; }
+bool Cpu::interrupt_shadow() const noexcept { return impl_->guest.shadow; }
+void Cpu::clear_interrupt_shadow() noexcept { impl_->guest.shadow = false; }
+std::uint64_t Cpu::ghcb_msr() const noexcept { return impl_->guest.ghcb_msr; }
+void Cpu::set_ghcb_msr(std::uint64_t value) noexcept { impl_->guest.ghcb_msr = value; }
+unsigned Cpu::cr8() const noexcept { return impl_->guest.cr8; }
+void Cpu::set_cr8(unsigned value) noexcept { impl_->guest.cr8 = value; }
+std::uint64_t Cpu::rip() const noexcept { return impl_->guest.state.rip; }
+std::uint64_t Cpu::retired() const noexcept { return impl_->guest.retired; }
+std::string Cpu::describe() const { return "a fake"; }
+
+}  // namespace emulator
+}  // namespace sevisor
