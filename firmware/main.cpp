@@ -36,15 +36,15 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
     share_pages(FW_BOUNCE, FW_BOUNCE + FW_BOUNCE_SIZE, early_state().c_bit_mask);
     __builtin_memset(reinterpret_cast<void*>(FW_BOUNCE), 0, FW_BOUNCE_SIZE);
   }
-  set_memory_types();
+  const MemoryTypes types = set_memory_types();
 
   auto fw_cfg = FwCfg::open();
   if (!fw_cfg) give_up(Failure::kNoFwCfg);
   MemoryMap map;
   check(read_memory_map(*fw_cfg, map));
-  const Processors processors = start_processors(*fw_cfg);
-  if (sev_es_active() && processors.holding + 1 != processors.expected) {
-    print_line(std::uint64_t{processors.holding}, " of ", std::uint64_t{processors.expected - 1},
+  const Processors processors = start_processors(*fw_cfg, types);
+  if (sev_es_active() && processors.started + 1 != processors.expected) {
+    print_line(std::uint64_t{processors.started}, " of ", std::uint64_t{processors.expected - 1},
                processors.jump_table ? " application processors started"
                                      : " application processors started: the hypervisor takes no AP jump table");
   }

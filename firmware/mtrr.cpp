@@ -21,20 +21,24 @@ constexpr std::uint64_t kDeviceBase = 0xc0000000;
 constexpr std::uint64_t kDeviceBytes = 0x40000000;
 }  // namespace
 
-void set_memory_types() noexcept {
-  if ((cpuid(1).edx & kCpuidEdxMtrr) == 0) return;
+MemoryTypes set_memory_types() noexcept {
+  MemoryTypes types;
   std::uint64_t capabilities = 0;
-  if (!read_msr_or_fault(kMsrMtrrCap, &capabilities)) return;
+  if ((cpuid(1).edx & kCpuidEdxMtrr) == 0 || !read_msr_or_fault(kMsrMtrrCap, &capabilities)) return types;
   if ((capabilities & kVariableCountMask) != 0) {
     unsigned physical_bits = 36;
     if (cpuid(0x80000000).eax >= 0x80000008) physical_bits = cpuid(0x80000008).eax & 0xff;
     if (physical_bits < 36 || physical_bits > 52) physical_bits = 36;
     const std::uint64_t mask = ((std::uint64_t{1} << physical_bits) - 1) & ~(kDeviceBytes - 1);
-    if (!write_msr_or_fault(kMsrPhysBase0, kDeviceBase | kUncached)) return;
-    if (!write_msr_or_fault(kMsrPhysMask0, mask | kValid)) return;
+    types.add({kMsrPhysBase0, kDeviceBase | kUncached});
+    types.add({kMsrPhysMask0, mask | kValid});
   }
-  // A refusal leaves the reset value; then Linux says that MTRRs are off and goes on.
-  static_cast<void>(write_msr_or_fault(kMsrDefType, kEnable | kWriteBack));
+  types.add({kMsrDefType, kEnable | kWriteBack});
+  for (std::size_t i = 0; i < types.count; ++i) {
+    // A refusal leaves the reset value; then Linux says that MTRRs are off and goes on.
+    if (!write_msr_or_fault(types.writes[i].msr, types.writes[i].value)) return {};
+  }
+  return types;
 }
 
 }  // namespace sevisor::firmware

@@ -4,18 +4,19 @@
 #pragma once
 
 #include "firmware/fw_cfg.hpp"
+#include "firmware/mtrr.hpp"
 
 namespace sevisor::firmware {
 
 struct Processors {
   unsigned expected = 1;  // with the one that runs this
-  unsigned holding = 0;   // application processors that have arrived in the hold
+  unsigned started = 0;   // application processors
   bool jump_table = false;
 };
 
-// Registers the jump table with the hypervisor and brings the application processors into their hold. Waits for a
-// bounded time; what then is missing stays off. Without SEV-ES it does nothing: there the operating system starts
-// processors as usual.
-[[nodiscard]] Processors start_processors(FwCfg& fw_cfg) noexcept;
+// Registers the jump table with the hypervisor, starts the application processors, gives them the memory types and lets
+// them go to their hold. Waits for a bounded time; what then is missing stays off. Without SEV-ES it does nothing:
+// there the operating system starts processors as usual.
+[[nodiscard]] Processors start_processors(FwCfg& fw_cfg, const MemoryTypes& types) noexcept;
 
 }  // namespace sevisor::firmware

@@ -39,16 +39,31 @@ start16:
   movl %eax, %cr0
   ljmpl $FW_SELECTOR_CODE32, $start32
 
-// An application processor's first SIPI brings it here: launch VMSA, real mode, all registers reset. It counts itself, then
-// holds until the operating system has put an address in the jump table and sends a SIPI. A hypervisor that wakes it for
-// another reason, or before there is an address, sends it back to the hold.
+// An application processor's first SIPI brings it here: launch VMSA, real mode, all registers reset. Memory is private to it, so
+// it cannot fill a GHCB; the first processor does that for it and gives it the turn to send (processors.cpp). Then it holds until
+// the operating system has put an address in the jump table and sends a SIPI. A hypervisor that wakes it for another reason, or
+// before there is an address, sends it back to the hold.
 ap_start16:
   cli
   xorw %ax, %ax
   movw %ax, %ds
-  lock incl FW_AP_COUNT
   movl $MSR_GHCB, %ecx
+  movl $1, %esi
+  lock xaddl %esi, FW_AP_COUNT // ESI = which one this is
 1:
+  pause
+  movl FW_AP_TURN, %eax
+  cmpl $FW_AP_TURN_OVER, %eax
+  je 2f
+  cmpl %esi, %eax
+  jne 1b
+  movl $FW_AP_REQUEST, %eax
+  xorl %edx, %edx
+  wrmsr
+  VMGEXIT
+  movl $FW_AP_TURN_NONE, FW_AP_TURN
+  jmp 1b
+2:
   movl $6, %eax               // AP reset hold request
   xorl %edx, %edx
   wrmsr
@@ -60,9 +75,9 @@ ap_start16:
   jne 3f
   andl $0xfffff000, %eax
   orl %edx, %eax
-  jz 1b                       // no SIPI
+  jz 2b                       // no SIPI
   cmpl $0, FW_AP_JUMP_TABLE
-  je 1b                       // nowhere to go yet
+  je 2b                       // nowhere to go yet
   ljmpw *FW_AP_JUMP_TABLE
 3:
   movl $(FW_FAILURE_AP_HOLD << 16 | 0x1100), %eax
