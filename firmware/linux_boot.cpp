@@ -115,14 +115,17 @@ Failure load_acpi_tables(FwCfg& fw_cfg, MemoryMap& map, std::uint64_t& rsdp) noe
   const auto file = fw_cfg.find("etc/table-loader");
   if (!file) return Failure::kNone;
   if (file->size > kScriptBytesMax) return Failure::kAcpiTables;
-  // The script is needed only now, so nothing keeps the memory that it lies in.
-  const auto place = map.find_bottom(file->size, kPageSize, kMiB, kLowLimit);
+  // The script is needed only now; meanwhile no table is put over it.
+  const auto place = map.find_bottom(align_up(file->size, kPageSize), kPageSize, kMiB, kLowLimit);
   if (!place) return Failure::kNoMemory;
+  const std::uint64_t end = align_up(*place + file->size, kPageSize);
   const auto script = memory(*place, file->size);
+  if (!map.set(*place, end, MemoryType::kReserved)) return Failure::kMemoryMap;
   if (!fw_cfg.read(file->key, script)) return Failure::kFwCfgTransfer;
   PlacedFiles files(fw_cfg, map);
   AcpiLoader loader;
   const Failure failure = loader.run(script, files);
+  if (!map.set(*place, end, MemoryType::kRam)) return Failure::kMemoryMap;
   rsdp = loader.rsdp();
   return failure;
 }

@@ -18,7 +18,8 @@ constexpr std::uint64_t kMsrWrite = 1;
 constexpr std::uint32_t kMsrApicBase = 0x1b;
 constexpr std::uint64_t kApicBaseX2 = 1 << 10;
 constexpr std::uint64_t kApicBaseEnabled = 1 << 11;
-constexpr std::uint64_t kApicBaseMask = 0xffffff000;
+constexpr std::uint64_t kApicBaseMask = 0xffffffffff000;
+constexpr std::uint64_t kApicAddress = 0xfee00000;  // as after reset
 constexpr std::uint32_t kMsrX2Icr = 0x830;
 constexpr std::uint64_t kIcrLow = 0x300;
 constexpr std::uint64_t kIcrHigh = 0x310;
@@ -34,8 +35,10 @@ bool send_to_others(std::uint32_t command) noexcept {
   std::uint64_t base = 0;
   if (!read_msr_or_fault(kMsrApicBase, &base) || (base & kApicBaseEnabled) == 0) return false;
   if ((base & kApicBaseX2) != 0) return write_msr_or_fault(kMsrX2Icr, command);
-  mmio_write32((base & kApicBaseMask) + kIcrHigh, 0);
-  mmio_write32((base & kApicBaseMask) + kIcrLow, command);
+  // The MSR is the hypervisor's word: anywhere else the writes might go to private memory.
+  if ((base & kApicBaseMask) != kApicAddress) return false;
+  mmio_write32(kApicAddress + kIcrHigh, 0);
+  mmio_write32(kApicAddress + kIcrLow, command);
   return true;
 }
 
