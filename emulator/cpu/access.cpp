@@ -134,6 +134,7 @@ const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
     raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
     return nullptr;
   }
+  code_pages.set(code_page_bit(va, t.shift));
   e = FetchEntry{.page = page_va, .key = jump_key, .host = page.host, .page_flags = page.flags};
   page_flags = page.flags;
   return page.host;

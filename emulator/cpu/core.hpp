@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -96,9 +97,11 @@ struct Core final : PageObserver {
   ModelRegisters msr;
   VectorState vec;
   std::uint64_t sev_features = 0;
-  std::uint64_t ghcb = 0;        // MSR 0xC0010130
-  std::uint64_t generation = 0;  // of the TLB's content: changes at every flush, never equal to another core's
-  std::uint64_t random_state;    // RDRAND, RDSEED
+  std::uint64_t ghcb = 0;  // MSR 0xC0010130
+  // Of what page walks have found: changes at every flush, INVLPG and closed page, never equal to another core's.
+  std::uint64_t generation = 0;
+  std::uint64_t jump_generation = 0;  // the same, of what code was found at which linear address
+  std::uint64_t random_state;         // RDRAND, RDSEED
 
   const CpuConfig config;
   GuestMemory& memory;
@@ -318,6 +321,14 @@ struct Core final : PageObserver {
   };
   static constexpr std::size_t kFetchEntries = 256;
   std::array<FetchEntry, kFetchEntries> fetches{};
+  // Linear pages that code was fetched from under this jump generation, hashed by address and size: INVLPG of any other
+  // page leaves the jumps alone. Linux invalidates data pages all the time, and looking every block up again cost 8% of
+  // its boot.
+  static constexpr std::size_t kCodePageBits = 4096;
+  std::bitset<kCodePageBits> code_pages;
+  static std::size_t code_page_bit(std::uint64_t va, unsigned shift) noexcept {
+    return (va >> shift ^ va >> (shift + 12) ^ shift << 6) & (kCodePageBits - 1);
+  }
   // Instructions that straddle a page: kept with the bytes they were decoded from, since either page may change.
   struct Straddler;
   std::vector<Straddler> straddlers;

@@ -1,4 +1,6 @@
 // What follows from the control registers: execution mode, privilege's TLB, and which cached jumps still hold.
+#include <algorithm>
+
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 
@@ -6,6 +8,7 @@ namespace sevisor::emulator {
 
 namespace {
 
+constexpr std::uint64_t kNoKey = 0;  // no jump_key: generations start at 1
 constexpr std::size_t kSupervisorTlb = 0;
 constexpr std::size_t kUserTlb = 1;
 constexpr std::size_t kSupervisorAcTlb = 2;
@@ -42,12 +45,13 @@ unsigned Core::mode_bits() const noexcept {
 void Core::update_mode() noexcept {
   long_mode = (efer & kEferLma) != 0;
   code64 = long_mode && (seg[kCs].attributes & kSegLong) != 0;
-  jump_key = generation << 8 | (cpl == 3 ? 0x80U : 0U) | mode_bits();
+  jump_key = jump_generation << 8 | (cpl == 3 ? 0x80U : 0U) | mode_bits();
   select_tlb();
 }
 
 void Core::forget_jumps() noexcept {
-  generation = code.next_key();
+  generation = jump_generation = code.next_key();
+  code_pages.reset();
   update_mode();
 }
 
@@ -64,14 +68,23 @@ void Core::flush_tlb(bool keep_global) noexcept {
 
 void Core::invalidate_page(std::uint64_t va) noexcept {
   for (Tlb& t : tlbs) t.flush_page(va);
-  forget_jumps();
+  constexpr unsigned kPageShifts[] = {12, 21, 22, 30};
+  const bool may_hold_code =
+      std::ranges::any_of(kPageShifts, [&](unsigned shift) { return code_pages.test(code_page_bit(va, shift)); });
+  if (may_hold_code) {
+    forget_jumps();
+  } else {
+    generation = code.next_key();
+  }
 }
 
 void Core::page_closed(const std::byte* host_page) {
   for (Tlb& t : tlbs) t.flush_host_page(host_page);
-  code.invalidate_page(host_page);
-  // The fetch TLB holds host pages too; its entries carry the key.
-  forget_jumps();
+  code.invalidate_page(host_page);  // jumps into the page find poisoned blocks
+  for (FetchEntry& e : fetches) {
+    if (e.host == host_page) e.key = kNoKey;
+  }
+  generation = code.next_key();
 }
 
 void Core::all_pages_closed() {
