@@ -119,7 +119,7 @@ void check_run_config(const RunConfig& config) {
 Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<void(const LaunchReport&)>& launched) {
   check_run_config(config);
   const EndSignals signals;
-  ::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error of write(2), told in words
+  (void)::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error of write(2), told in words
 
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);

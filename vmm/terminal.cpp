@@ -21,8 +21,8 @@ constexpr std::initializer_list<int> kFaults = {SIGSEGV, SIGBUS, SIGFPE, SIGILL,
 
 void restore_and_die(int signal) {
   if (g_raw.exchange(false)) ::tcsetattr(g_saved.fd, TCSANOW, &g_saved.settings);
-  ::signal(signal, SIG_DFL);
-  ::raise(signal);
+  (void)::signal(signal, SIG_DFL);
+  (void)::raise(signal);
 }
 
 void set_fault_handlers(void (*handler)(int)) {

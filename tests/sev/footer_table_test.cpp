@@ -40,7 +40,8 @@ Bytes image_with(const std::vector<TestEntry>& entries, int footer_length_error 
   Bytes image(lead);
   for (const TestEntry& entry : entries) {
     image.insert(image.end(), entry.data.begin(), entry.data.end());
-    put(image, static_cast<std::uint64_t>(static_cast<int>(entry.data.size()) + 18 + entry.length_error), 2);
+    const int length = static_cast<int>(entry.data.size()) + 18 + entry.length_error;
+    put(image, static_cast<std::uint64_t>(length), 2);
     put_guid(image, entry.guid);
   }
   const auto total = static_cast<int>(image.size() - lead) + 18 + footer_length_error;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "base/error.hpp"
@@ -28,6 +30,15 @@ std::string one_line(std::string text) {
 int fail(ExitCode code, const std::string& text) {
   fmt::print(stderr, "sevisor: {}\n", one_line(text));
   return static_cast<int>(code);
+}
+
+// A closed standard descriptor would go to the next file that is opened, and the guest would talk to that.
+void open_standard_descriptors() {
+  int fd = 0;
+  do {
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) ::close(fd);
 }
 
 int main_or_throw(int argc, char** argv) {
@@ -62,6 +73,7 @@ int main_or_throw(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_descriptors();
   try {
     return main_or_throw(argc, argv);
   } catch (const sevisor::Error& error) {

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 #undef __DECLARE_FLEX_ARRAY
-#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
+#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]  // NOLINT: the kernel's name
 
 #include <cstddef>
 #include <cstdint>
