@@ -82,6 +82,8 @@ struct Core final : PageObserver {
   CpuExit exit;
   bool interrupt_shadow_on = false;  // the next instruction runs before any interrupt: STI, MOV SS, POP SS
   bool debug_shadow_on = false;      // MOV SS, POP SS also hold back #DB
+  std::uint32_t pauses_left = 0;     // until PAUSE exits
+  std::uint64_t last_pause = 0;      // TSC ticks
   RunControls controls;
   std::uint64_t retired_before_run = 0;
   std::uint64_t clock_at_run = 0;

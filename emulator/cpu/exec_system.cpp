@@ -29,6 +29,19 @@ const Op* op_exit(Core& core, const Op* op) {
   return intercept<kCode>(core, op);
 }
 
+const Op* op_pause(Core& core, const Op* op) {
+  const std::uint64_t now = core.now(op);
+  if (now - core.last_pause > kPauseFilterThreshold) core.pauses_left = kPauseFilterCount;
+  core.last_pause = now;
+  if (--core.pauses_left != 0) return op + 1;
+  return intercept<ghcb::kExitPause>(core, op);
+}
+
+bool select_pause(Insn& /*insn*/, Op& op) {
+  op.fn = op_pause;
+  return true;
+}
+
 template <ghcb::ExitCode kCode, Who kWho = Who::kAnyone>
 bool select_exit(Insn& insn, Op& op) {
   op.fn = op_exit<kCode, kWho>;
@@ -101,7 +114,7 @@ bool select_undefined(Insn& insn, Op& op) {
 void add_exits(SelectorTable& table) {
   table[ZYDIS_MNEMONIC_CPUID] = select_exit<ghcb::kExitCpuid>;
   table[ZYDIS_MNEMONIC_HLT] = select_exit<ghcb::kExitHlt, Who::kKernel>;
-  table[ZYDIS_MNEMONIC_PAUSE] = select_exit<ghcb::kExitPause>;
+  table[ZYDIS_MNEMONIC_PAUSE] = select_pause;
   table[ZYDIS_MNEMONIC_INVD] = select_exit<ghcb::kExitInvd, Who::kKernel>;
   table[ZYDIS_MNEMONIC_WBINVD] = select_exit<ghcb::kExitWbinvd, Who::kKernel>;  // and WBNOINVD
   table[ZYDIS_MNEMONIC_MONITOR] = select_exit<ghcb::kExitMonitor, Who::kKernelUd>;

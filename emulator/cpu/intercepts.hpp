@@ -16,6 +16,11 @@ enum class ExitKind : std::uint8_t {
   kNonAutomatic,  // NAE: #VC in the guest, with the exit code as error code
 };
 
+// PAUSE exits when it is the last of this many within a VMRUN, each at most so many ticks after the one before
+// (APM vol. 2, 15.14.4; the values are KVM's module parameters pause_filter_count and pause_filter_thresh).
+inline constexpr std::uint32_t kPauseFilterCount = 3000;
+inline constexpr std::uint64_t kPauseFilterThreshold = 128;
+
 struct Intercept {
   ghcb::ExitCode code;
   ExitKind kind;

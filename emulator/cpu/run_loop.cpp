@@ -4,6 +4,7 @@
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/intercepts.hpp"
 #include "emulator/cpu/straddler.hpp"
 #include "ghcb/exit_code.hpp"
 
@@ -79,6 +80,7 @@ CpuExit Core::run(const RunControls& run_controls) {
   exit = CpuExit{};
   budget = budget_at_run = static_cast<std::int64_t>(controls.instruction_limit);
   clock_at_run = clock.now;
+  pauses_left = kPauseFilterCount;
   const auto finish = [this]() -> CpuExit {
     const auto done = static_cast<std::uint64_t>(budget_at_run - budget);
     retired_before_run += done;

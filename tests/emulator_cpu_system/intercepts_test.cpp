@@ -93,7 +93,7 @@ TEST_CASE("VMGEXIT leaves in every mode and at every privilege, with RIP behind 
   CHECK(m.cpu.ghcb_msr() == 0x1234);
 }
 
-TEST_CASE("HLT and PAUSE are automatic exits") {
+TEST_CASE("HLT is an automatic exit, of the kernel only") {
   Machine m;
   m.enter(Mode::kLong64);
   m.code({0xf4});
@@ -102,10 +102,21 @@ TEST_CASE("HLT and PAUSE are automatic exits") {
   m.enter(Mode::kLong64, 3);
   CHECK(m.run().code == ghcb::kExitVmgexit);
   CHECK(m.vector() == kVectorGp);
+}
+
+TEST_CASE("PAUSE exits when it spins") {
+  Machine m;
   m.enter(Mode::kLong64, 3);
-  m.code({0xf3, 0x90});
+  m.vmsa.rcx = 0;
+  m.code({0xff, 0xc1, 0xf3, 0x90, 0xeb, 0xfa});  // inc ecx; pause; jmp back
   CHECK(m.run().code == ghcb::kExitPause);
-  CHECK(m.vmsa.rip == kCode + 2);
+  CHECK(m.vmsa.rcx == kPauseFilterCount);
+  CHECK(m.vmsa.rip == kCode + 4);
+  // A PAUSE now and then does not: 200 instructions lie between.
+  m.enter(Mode::kLong64, 3);
+  m.code({0xb9, 0x64, 0x00, 0x00, 0x00, 0x90, 0xff, 0xc9, 0x75, 0xfb, 0xf3, 0x90, 0xeb, 0xf2});
+  m.controls.instruction_limit = 2000000;
+  CHECK(m.run().code == ghcb::kExitIntr);
 }
 
 TEST_CASE("The I/O permission bitmap opens ports to user code") {
