@@ -23,17 +23,18 @@ TEST_CASE_METHOD(PspFixture, "INIT checks the memory region that SEV-ES needs") 
 TEST_CASE_METHOD(PspFixture, "the platform says what it is") {
   psp::PlatformStatus platform{};
   REQUIRE(psp.run(Command::kPlatformStatus, platform) == Status::kSuccess);
-  CHECK(platform.state == 0);
-  CHECK(platform.flags == 0);
+  // The fields are packed: + makes copies of them.
+  CHECK(+platform.state == 0);
+  CHECK(+platform.flags == 0);
   REQUIRE(init() == Status::kSuccess);
   CHECK(init() == Status::kInvalidPlatformState);
   REQUIRE(start() != 0);
   REQUIRE(psp.run(Command::kPlatformStatus, platform) == Status::kSuccess);
-  CHECK(platform.api_major == 1);
-  CHECK(platform.api_minor == 55);
-  CHECK(platform.state == 2);
-  CHECK(platform.flags == 0x100);
-  CHECK(platform.guest_count == 1);
+  CHECK(+platform.api_major == 1);
+  CHECK(+platform.api_minor == 55);
+  CHECK(+platform.state == 2);
+  CHECK(+platform.flags == 0x100);
+  CHECK(+platform.guest_count == 1);
 }
 
 TEST_CASE_METHOD(PspFixture, "commands outside their platform state are refused before anything is looked at") {
@@ -72,9 +73,9 @@ TEST_CASE_METHOD(PspFixture, "a guest goes through its states in order") {
   psp::GuestStatus guest{};
   guest.handle = handle;
   REQUIRE(psp.run(Command::kGuestStatus, guest) == Status::kSuccess);
-  CHECK(guest.state == 3);
-  CHECK(guest.policy == 5);
-  CHECK(guest.asid == 1);
+  CHECK(+guest.state == 3);
+  CHECK(+guest.policy == 5);
+  CHECK(+guest.asid == 1);
 }
 
 TEST_CASE_METHOD(PspFixture, "the policy is held to") {
