@@ -35,6 +35,10 @@ constexpr std::uint32_t kFeatures7Edx = bits(4);  // FSRM
 constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 8);
 // Fn8000_0001_EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode
 constexpr std::uint32_t kExtendedEdx = kRepeated | bits(11, 20, 26, 27, 29);
+// The engine does not speculate, and says so: Linux then leaves out mitigations that would cost the guest a tenth of its
+// instructions. Names and bits as in Linux arch/x86/include/asm/cpufeatures.h.
+constexpr std::uint32_t kNotSpeculating = 1U << 26 | 1U << 29;  // SSB_NO, BTC_NO
+constexpr std::uint32_t kNotOverflowing = 1U << 29;             // SRSO_NO
 constexpr std::uint32_t kInvariantTsc = bits(8);       // Fn8000_0007_EDX
 constexpr std::uint32_t kAlwaysRunningApic = bits(2);  // Fn0000_0006_EAX
 constexpr std::uint32_t kSev = bits(1, 3);             // Fn8000_001F_EAX: SEV, SEV-ES
@@ -74,7 +78,7 @@ std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
       indexed(kTopologyLeaf, 1, 0, 1, 0x201, 0),  // one core
       indexed(kXsaveLeaf, 0, kXsaveMask, kXsaveArea, kXsaveArea, 0),
       indexed(kXsaveLeaf, 1, 0, 0, 0, 0),
-      vendor(0x80000000, 0x8000001f),
+      vendor(0x80000000, 0x80000021),
       entry(0x80000001, kSignature, 0, kExtendedEcx, kExtendedEdx),
       entry(0x80000002, 0, 0, 0, 0),
       entry(0x80000003, 0, 0, 0, 0),
@@ -82,9 +86,11 @@ std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
       entry(0x80000005, 0xff40ff40, 0xff40ff40, 0x20080140, 0x20080140),  // L1: 32 KiB each, 8 ways, lines of 64 bytes
       entry(0x80000006, 0, 0x42004200, 0x02006140, 0),                    // L2: 512 KiB, 8 ways
       entry(0x80000007, 0, 0, 0, kInvariantTsc),
-      entry(0x80000008, 48 << 8 | 48, 0, 0, 0),
+      entry(0x80000008, 48 << 8 | 48, kNotSpeculating, 0, 0),
       entry(0x8000001f, kSev, kReducedBits << 6 | c_bit, Platform::kLimits.max_asid,
             Platform::kLimits.min_plain_sev_asid),
+      entry(0x80000020, 0, 0, 0, 0),
+      entry(0x80000021, kNotOverflowing, 0, 0, 0),
   };
   char brand[48] = {};
   std::memcpy(brand, kBrand.data(), kBrand.size());
