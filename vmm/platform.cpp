@@ -44,7 +44,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kFwCfgPort, devices::FwCfg::kLength, fw_cfg_, "fw_cfg");
   ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
   ports_.add(devices::kPm1Port, devices::Pm1Registers::kLength, pm1_, "ACPI PM1");
-  ports_.add(devices::kResetPort, devices::ResetRegister::kLength, reset_, "reset register");
+  ports_.add(devices::kPciConfigPort, devices::PciHost::kLength, pci_, "PCI configuration and reset register");
   add_tables(config);
 }
 

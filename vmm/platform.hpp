@@ -11,6 +11,7 @@
 #include "devices/fw_cfg.hpp"
 #include "devices/guest_dma.hpp"
 #include "devices/machine_event.hpp"
+#include "devices/pci_host.hpp"
 #include "devices/pm_timer.hpp"
 #include "devices/power.hpp"
 #include "devices/rtc_cmos.hpp"
@@ -56,6 +57,7 @@ class Platform {
   devices::PmTimer pm_timer_;
   devices::Pm1Registers pm1_;
   devices::ResetRegister reset_;
+  devices::PciHost pci_{reset_};
   devices::SystemControlA system_control_;
   devices::I8042Stub keyboard_;
   devices::NoDevice post_code_;
