@@ -140,8 +140,7 @@ const Op* op_lmsw(Core& core, const Op* op) {
   return write_cr0(core, op, kept | (word & kCr0MachineStatus));
 }
 
-// --- debug registers
-// --------------------------------------------------------------------------------------------------
+// --- debug registers -------------------------------------------------------------------------------------------------
 
 // DR4 and DR5 are DR6 and DR7 while CR4.DE is 0. False: #UD.
 bool debug_register(Core& core, unsigned number, unsigned& out) {
@@ -177,8 +176,7 @@ const Op* op_write_dr(Core& core, const Op* op) {
   return op + 1;
 }
 
-// --- extended control registers
-// ---------------------------------------------------------------------------------------
+// --- extended control registers --------------------------------------------------------------------------------------
 
 const Op* op_xgetbv(Core& core, const Op* op) {
   constexpr std::uint32_t kInUse = 1;  // XCR0 and what is not in its initial state: here all of it

@@ -8,8 +8,7 @@ namespace sevisor::emulator {
 
 namespace {
 
-// --- instructions that exit
-// -------------------------------------------------------------------------------------------
+// --- instructions that exit ------------------------------------------------------------------------------------------
 
 enum class Who : std::uint8_t {
   kAnyone,
@@ -59,8 +58,7 @@ bool select_vmmcall(Insn& insn, Op& op) {
   return repeated ? select_exit<ghcb::kExitVmgexit>(insn, op) : select_exit<ghcb::kExitVmmcall>(insn, op);
 }
 
-// --- TLB and caches
-// ---------------------------------------------------------------------------------------------------
+// --- TLB and caches --------------------------------------------------------------------------------------------------
 
 const Op* op_invlpg(Core& core, const Op* op) {
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
@@ -95,8 +93,7 @@ bool select_invlpg(Insn& insn, Op& op) {
   return true;
 }
 
-// --- nothing to do, or nothing there
-// ----------------------------------------------------------------------------------
+// --- nothing to do, or nothing there ---------------------------------------------------------------------------------
 
 const Op* op_nothing(Core& /*core*/, const Op* op) { return op + 1; }
 
@@ -197,8 +194,10 @@ void add_system(SelectorTable& table) {
   add_exits(table);
   add_undefined(table);
   add_caches(table);
-  add_far_control(table);
+  add_far_returns(table);
+  add_system_calls(table);
   add_segments(table);
+  add_descriptors(table);
   add_control_registers(table);
   add_msr(table);
   add_io(table);

@@ -10,30 +10,38 @@
 namespace sevisor::emulator {
 
 // Parts of add_system().
-void add_far_control(SelectorTable& table);  // far_control.cpp: IRET, INTn, SYSCALL ...
-void add_segments(SelectorTable& table);  // exec_segment.cpp: LDS .. LSS, LGDT .. STR, LAR .. ARPL, SWAPGS, FS/GS base
-void add_control_registers(SelectorTable& table);  // exec_control_register.cpp: CLTS, LMSW, SMSW, XGETBV, XSETBV
+void add_far_returns(SelectorTable& table);        // far_return.cpp: IRET
+void add_system_calls(SelectorTable& table);       // system_call.cpp: INTn, SYSCALL ...
+void add_segments(SelectorTable& table);           // exec_segment.cpp: LDS .. LSS, LGDT .. SIDT, SWAPGS, FS/GS base
+void add_descriptors(SelectorTable& table);        // exec_descriptor.cpp: LLDT .. STR, LAR .. ARPL
+void add_control_registers(SelectorTable& table);  // exec_control_register.cpp: CLTS, LMSW, XGETBV, XSETBV
 void add_msr(SelectorTable& table);                // exec_msr.cpp: RDMSR, WRMSR, RDTSC, RDTSCP, RDPID, RDPMC
 void add_io(SelectorTable& table);                 // exec_io.cpp: IN, OUT, INS, OUTS
 void add_flags(SelectorTable& table);              // exec_flags.cpp: PUSHF, POPF, CLI, STI, CLAC, STAC
 
 // Forms of JMP, CALL, RET, MOV and POP.
 bool select_far_branch(Insn& insn, Op& op);
+bool select_far_return(Insn& insn, Op& op);
 bool select_segment_move(Insn& insn, Op& op);
 bool select_segment_pop(Insn& insn, Op& op);
 bool select_control_register(Insn& insn, Op& op);
 
-// --- small things
-// -----------------------------------------------------------------------------------------------------
+// exec_descriptor.cpp: a selector or status word that an instruction stores, in register or memory.
+void place_stored_word(const Insn& insn, Op& op);
+const Op* store_word(Core& core, const Op* op, std::uint64_t value);
+
+// --- small things ----------------------------------------------------------------------------------------------------
 
 [[nodiscard]] constexpr bool canonical(std::uint64_t va) noexcept {
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(va << 16) >> 16) == va;
 }
 [[nodiscard]] inline bool protected_mode(const Core& core) noexcept { return (core.cr0 & kCr0Pe) != 0; }
+// User code may not see SLDT, STR, SMSW, SGDT, SIDT.
+[[nodiscard]] inline bool umip_denies(const Core& core) noexcept { return (core.cr4 & kCr4Umip) != 0 && core.cpl != 0; }
 [[nodiscard]] inline unsigned io_privilege(const Core& core) noexcept {
   return static_cast<unsigned>(core.system_flags >> 12) & 3;
 }
-// Selectors of bytes wide `op.bits` set it from the operand size.
+// op.bits: the operand size in bytes.
 inline void set_size(const Insn& insn, Op& op) { op.bits = static_cast<std::uint8_t>(insn.operand_bits() / 8); }
 // Bits that exist here: of CR4, EFER and XCR0. CPUID must not offer more.
 inline constexpr std::uint64_t kCr4Pvi = 1U << 1;
@@ -71,8 +79,7 @@ inline const Op* shadow_next(Core& core, const Op* op) noexcept {
   return core.leave_at(core.rip_after(op));
 }
 
-// --- segments.cpp
-// -----------------------------------------------------------------------------------------------------
+// --- segments.cpp ----------------------------------------------------------------------------------------------------
 
 inline constexpr std::uint16_t kSelectorIndex = 0xfff8;
 inline constexpr std::uint16_t kSelectorError = 0xfffc;  // what of a selector stands in an error code
@@ -147,6 +154,8 @@ struct Descriptor {
 // Fills the hidden part. No checks.
 void set_segment(Core& core, SegmentRegister s, std::uint16_t selector, const Descriptor& descriptor) noexcept;
 void set_null_segment(Core& core, SegmentRegister s, std::uint16_t selector) noexcept;
+// CS and CPL of a far transfer; the mode is worked out by go_on().
+void set_code_segment(Core& core, std::uint16_t selector, unsigned cpl, const Descriptor& descriptor) noexcept;
 void set_real_mode_segment(Core& core, SegmentRegister s, std::uint16_t selector) noexcept;
 // CS with base 0 and limit 4 GiB (SYSCALL, SYSRET, SYSENTER, SYSEXIT); its SS.
 void set_flat_code(Core& core, std::uint16_t selector, unsigned dpl, bool long_code) noexcept;
@@ -165,8 +174,7 @@ void drop_privileged_segments(Core& core) noexcept;
 // A stack pointer from the 64-bit TSS: `slot` 0..2 RSP0..RSP2, 4..10 IST1..IST7 (APM vol. 2, 12.2.5).
 [[nodiscard]] bool long_stack_pointer(Core& core, unsigned slot, std::uint32_t ext, std::uint64_t& rsp) noexcept;
 
-// --- a stack that is pushed to or popped from before the registers change
-// ---------------------------------------------
+// --- a stack that is pushed to or popped from before the registers change --------------------------------------------
 
 struct Stack {
   Core& core;
@@ -196,8 +204,7 @@ struct Stack {
   [[nodiscard]] bool check(std::uint64_t at, unsigned bytes) const noexcept;
 };
 
-// --- events.cpp
-// -------------------------------------------------------------------------------------------------------
+// --- events.cpp ------------------------------------------------------------------------------------------------------
 
 struct Event {
   std::uint8_t vector = 0;
@@ -210,10 +217,18 @@ struct Event {
 // Enters the handler. False: nothing has changed but perhaps memory under the stack; the fault is noted.
 [[nodiscard]] bool enter_event(Core& core, const Event& event) noexcept;
 
-// --- far_control.cpp
-// --------------------------------------------------------------------------------------------------
+// --- far_control.cpp -------------------------------------------------------------------------------------------------
 
-// CS of a far transfer within `cpl`: hidden part and CPL; the mode is worked out by go_on().
-void set_code_segment(Core& core, std::uint16_t selector, unsigned cpl, const Descriptor& descriptor) noexcept;
+inline constexpr std::uint16_t kRealModeCodeLimit = 0xffff;
+
+[[nodiscard]] inline bool bad_code_size(const Core& core, const Descriptor& cs) noexcept {
+  return core.long_mode && cs.long_code() && cs.big();
+}
+[[nodiscard]] inline bool to_64bit(const Core& core, const Descriptor& cs) noexcept {
+  return core.long_mode && cs.long_code();
+}
+// Is `rip` one that this code segment can run at? Raises #GP(0) otherwise.
+[[nodiscard]] bool check_code_target(Core& core, const Descriptor& cs, std::uint64_t rip) noexcept;
+const Op* jump_real_mode(Core& core, std::uint16_t selector, std::uint64_t offset) noexcept;
 
 }  // namespace sevisor::emulator

@@ -75,8 +75,7 @@ void save_x87(std::span<const std::byte> fx, Vmsa& vmsa) {
   vmsa.x87_ftw = static_cast<std::uint16_t>(tags);
 }
 
-// --- fields that are copied as they are
-// -------------------------------------------------------------------------------
+// --- fields that are copied as they are ------------------------------------------------------------------------------
 
 // Calls `f(core field, VMSA field)` for each. The same list loads and saves.
 template <class C, class V, class F>
@@ -142,8 +141,7 @@ sev::VmsaSegment visible(const Segment& s, std::uint64_t base) {
   return {.selector = s.selector, .attributes = s.attributes, .limit = s.limit, .base = base};
 }
 
-// --- what VMRUN checks
-// ------------------------------------------------------------------------------------------------
+// --- what VMRUN checks -----------------------------------------------------------------------------------------------
 
 template <std::size_t kSize>
 bool zero(const std::uint8_t (&field)[kSize]) {

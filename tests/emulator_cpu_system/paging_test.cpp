@@ -333,8 +333,7 @@ TEST_CASE("The cache of page walks forgets on flush and INVLPG") {
   CHECK_FALSE(w.core.translate(0x10, Access::kRead, false, t));
 }
 
-// --- through instructions
-// ---------------------------------------------------------------------------------------------
+// --- through instructions --------------------------------------------------------------------------------------------
 
 TEST_CASE("Data through C=0 and C=1 mappings") {
   Machine m;
