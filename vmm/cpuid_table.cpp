@@ -9,15 +9,13 @@ namespace {
 
 constexpr std::uint32_t kLeafFeatures = 0x1;
 constexpr std::uint32_t kLeafTopology = 0xb;
-constexpr std::uint32_t kLeafHypervisor = 0x40000000;
 constexpr std::uint32_t kLeafExtendedFeatures = 0x80000001;
 constexpr std::uint32_t kLeafSizes = 0x80000008;
 constexpr std::uint32_t kLeafCaches = 0x8000001d;
 constexpr std::uint32_t kLeafExtendedApicId = 0x8000001e;
 
-constexpr std::uint32_t kHtt = 1U << 28;                // Fn1 EDX
-constexpr std::uint32_t kHypervisorPresent = 1U << 31;  // Fn1 ECX
-constexpr std::uint32_t kCmpLegacy = 1U << 1;           // Fn8000_0001 ECX
+constexpr std::uint32_t kHtt = 1U << 28;       // Fn1 EDX
+constexpr std::uint32_t kCmpLegacy = 1U << 1;  // Fn8000_0001 ECX
 
 constexpr std::uint32_t kTopologySmt = 1U << 8;  // Fn0000_000B ECX[15:8]
 constexpr std::uint32_t kTopologyCore = 2U << 8;
@@ -33,7 +31,6 @@ kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOp
   kvm::CpuidTable table = supported;
   const auto apic_id_bits = static_cast<std::uint32_t>(std::bit_width(options.vcpus - 1));
   const bool many = options.vcpus > 1;
-  const bool hypervisor_leaves = find_leaf(supported, kLeafHypervisor) != nullptr;
 
   std::erase_if(table, [](const kvm_cpuid_entry2& entry) { return entry.function == kLeafTopology; });
   for (kvm_cpuid_entry2& entry : table) {
@@ -43,8 +40,6 @@ kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOp
         set_field(entry.ebx, 16, 8, options.vcpus);
         set_field(entry.ebx, 24, 8, options.apic_id);
         entry.edx = many ? entry.edx | kHtt : entry.edx & ~kHtt;
-        // A guest that sees the bit looks for hypervisor leaves, each of which costs an exit.
-        entry.ecx = hypervisor_leaves ? entry.ecx | kHypervisorPresent : entry.ecx & ~kHypervisorPresent;
         break;
       case kLeafExtendedFeatures:
         entry.eax = options.signature;

@@ -19,8 +19,9 @@ constexpr std::uint32_t bits(Bits... numbers) {
 
 constexpr std::uint32_t kSignature = 0x00a00f11;  // family 25 model 1 stepping 1: EPYC of the third generation
 
-// Fn0000_0001_ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND
-constexpr std::uint32_t kFeatures1Ecx = bits(0, 9, 13, 19, 20, 21, 22, 23, 24, 26, 30);
+// Fn0000_0001_ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND,
+// hypervisor (so that Linux looks for no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
+constexpr std::uint32_t kFeatures1Ecx = bits(0, 9, 13, 19, 20, 21, 22, 23, 24, 26, 30, 31);
 constexpr std::uint32_t kOsxsave = bits(27);
 // Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, CMOV, PAT, PSE36, CLFLUSH,
 // MMX, FXSR, SSE, SSE2
