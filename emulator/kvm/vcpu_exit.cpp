@@ -15,6 +15,8 @@ template <class... Cases>
 struct Overloaded : Cases... {
   using Cases::operator()...;
 };
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
 constexpr ghcb::ExitCode kExitCr4WriteTrap = ghcb::kExitCr0WriteTrap + 4;
 constexpr ghcb::ExitCode kExitCr15WriteTrap = ghcb::kExitCr0WriteTrap + 15;
 constexpr std::uint8_t kVectorBp = 3;
