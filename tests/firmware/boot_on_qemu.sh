@@ -1,11 +1,14 @@
 #!/bin/sh
 # boot_on_qemu.sh FIRMWARE: boots a kernel through the firmware on QEMU's pc and q35 machines, without SEV.
-# The kernel is $SEVISOR_TEST_KERNEL or the newest /boot/vmlinuz-*. Exit code 77: nothing to test with.
+# The kernel is $GUEST_KERNEL, which ./dev test downloads, or the newest /boot/vmlinuz-*. Exit code 77: nothing to test with.
 set -eu
 firmware=$1
-kernel=${SEVISOR_TEST_KERNEL:-$(ls -t /boot/vmlinuz-* 2>/dev/null | head -n 1 || true)}
-command -v qemu-system-x86_64 >/dev/null || { echo "qemu-system-x86_64 is not installed"; exit 77; }
-[ -r "$kernel" ] || { echo "no readable kernel: set SEVISOR_TEST_KERNEL"; exit 77; }
+kernel=${GUEST_KERNEL:-}
+# shellcheck disable=SC2012 # names of kernels have no newlines, and ls sorts by time
+[ -r "$kernel" ] || kernel=$(ls -t /boot/vmlinuz-* 2>/dev/null | head -n 1 || true)
+command -v qemu-system-x86_64 >/dev/null || { echo "SKIP: qemu-system-x86_64 is not installed (package qemu-system-x86)"; exit 77; }
+# shellcheck disable=SC2012 # names of kernels have no newlines, and ls sorts by time
+[ -r "$kernel" ] || { echo "SKIP: no readable kernel in build/guest or /boot"; exit 77; }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
