@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "emulator/cpu/core.hpp"
+#include "emulator/cpu/exec_fused.hpp"
 
 namespace sevisor::emulator {
 
@@ -178,6 +179,7 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
       ops.push_back(check);
       op.slot = static_cast<std::uint8_t>(ops.size());
     }
+    if (insn.last) fuse_compare_branch(insn, ops.back());
     ops.push_back(op);
     at += insn.info.length;
     ++count;

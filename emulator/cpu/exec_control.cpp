@@ -1,16 +1,12 @@
 // Near branches: JMP, Jcc, CALL, RET, LOOPcc, JrCXZ; and the instructions that only raise exceptions: BOUND, UDn.
 // Far forms are exec_system's.
+#include "emulator/cpu/exec_branch.hpp"
 #include "emulator/cpu/exec_integer.hpp"
 #include "emulator/cpu/exec_stack.hpp"
 
 namespace sevisor::emulator {
 
 namespace {
-
-// Direct branches keep their target in op->imm, relative to the block, and its width in op->address_mask.
-std::uint64_t target_of(const Core& core, const Op* op) noexcept {
-  return (core.gpr[kRegBlock] + op->imm) & op->address_mask;
-}
 
 constexpr unsigned kVirtualBits = 48;
 bool canonical(std::uint64_t va) noexcept {
@@ -56,13 +52,6 @@ bool select_jump(Insn& insn, Op& op) {
       return true;
     });
   });
-}
-
-// Not taken, the op_continue that follows lends its link.
-template <bool k64>
-const Op* fall_through(Core& core, const Op* op) {
-  const Op* next = op + 1;
-  return core.jump_linked(next, k64 ? core.rip_of(op) + op->length : core.rip_after(op));
 }
 
 template <unsigned kCode, bool k64>

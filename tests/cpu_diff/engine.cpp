@@ -107,7 +107,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   std::byte* data = impl_->ram.data() + kDataGpa;
   std::memcpy(data, machine.data.data(), kDataSize);
 
-  const auto block = decode_block(std::as_bytes(instruction), core.mode_bits(), 1, core.code.stubs());
+  const auto block = decode_block(std::as_bytes(instruction), core.mode_bits(), CodeCache::kMaxInstructions, core.code.stubs());
   if (block == nullptr) throw std::runtime_error("not a whole instruction");
   core.rip = mode == Mode::k16 ? kCode & 0xffff : kCode;
   core.exit = CpuExit{};

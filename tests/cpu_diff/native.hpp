@@ -14,7 +14,7 @@ class Native {
   Native(const Native&) = delete;
   Native& operator=(const Native&) = delete;
 
-  // Runs `instruction` (1..15 bytes) to completion or fault; `machine` is its state before and after.
+  // Runs `instruction` (or several, up to 64 bytes) to completion or fault; `machine` is its state before and after.
   void run(std::span<const std::uint8_t> instruction, Mode mode, Machine& machine);
 };
 

@@ -218,6 +218,41 @@ void run(Mode mode) {
 
 }  // namespace
 
+TEST_CASE("CMP and TEST with the branch after them do what the host's processor does") {
+  const std::uint64_t cases = from_environment("SEVISOR_DIFF_CASES", 100000) / 2;
+  Random random(from_environment("SEVISOR_DIFF_SEED", 1));
+  Native native;
+  Engine engine;
+  const auto compares = [](const Encoding& e) {
+    return (e.info.mnemonic == ZYDIS_MNEMONIC_CMP || e.info.mnemonic == ZYDIS_MNEMONIC_TEST) && wanted(e);
+  };
+  int taken = 0;
+  int failures = 0;
+  for (std::uint64_t n = 0; n < cases && failures < 5; ++n) {
+    Encoding e = random_encoding(random, Mode::k64, compares);
+    Machine before = random_machine(random);
+    if (!aim(random, Mode::k64, e, before)) continue;
+    std::vector<std::uint8_t> code(e.code().begin(), e.code().end());
+    const std::uint8_t distance = static_cast<std::uint8_t>(kTaken - kCode - code.size() - 2);
+    code.push_back(static_cast<std::uint8_t>(0x70 + random.below(16)));  // Jcc
+    code.push_back(distance);
+    Machine expected = before;
+    Machine actual = before;
+    native.run(code, Mode::k64, expected);
+    engine.run(code, Mode::k64, actual);
+    forgive(e, expected, actual);
+    if (expected.rip == kTaken) ++taken;
+    const std::string text = difference(expected, actual, undefined_flags(e, before));
+    if (text.empty()) continue;
+    ++failures;
+    UNSCOPED_INFO("case " << n << ": then " << static_cast<int>(code[code.size() - 2]) << ": "
+                          << describe(Mode::k64, e, before) << text);
+    FAIL_CHECK();
+  }
+  CHECK(taken > static_cast<int>(cases / 4));
+  CHECK(taken < static_cast<int>(cases * 3 / 4));
+}
+
 TEST_CASE("64-bit integer instructions do what the host's processor does") { run(Mode::k64); }
 TEST_CASE("32-bit integer instructions do what the host's processor does") { run(Mode::k32); }
 
