@@ -6,7 +6,6 @@
 #include <cstring>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -80,13 +79,12 @@ void wait_for_end(RunState& state, const EndSignals& signals, std::optional<std:
 }
 
 void end_by_event(RunState& state, const devices::MachineEvent& event) {
-  spdlog::debug("machine event {} with value {:#x}", static_cast<unsigned>(event.kind), event.value);
   switch (event.kind) {
     case devices::MachineEvent::Kind::kPowerOff:
       state.end({ExitCode::kPoweredOff, "the guest powered off"});
       break;
     case devices::MachineEvent::Kind::kReset:
-      state.end({ExitCode::kResetAsked, kResetReason});
+      state.end({ExitCode::kResetAsked, "the guest asked for a reset, which SEV-ES state does not survive"});
       break;
     case devices::MachineEvent::Kind::kDebugExit:
       state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});

@@ -8,9 +8,6 @@
 
 namespace sevisor::vmm {
 
-// Of a run that ends with kResetAsked.
-inline constexpr const char* kResetReason = "the guest asked for a reset, which SEV-ES state does not survive";
-
 struct Outcome {
   int code = 0;        // exit code of the program
   std::string reason;  // one line, for people

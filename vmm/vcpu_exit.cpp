@@ -5,8 +5,6 @@
 #include <span>
 #include <type_traits>
 
-#include "devices/rtc_cmos.hpp"
-
 namespace sevisor::vmm {
 
 namespace {
@@ -20,8 +18,7 @@ Outcome crash(unsigned vcpu, std::string what) {
   return {ExitCode::kCrash, fmt::format("vCPU {}: {}", vcpu, std::move(what))};
 }
 
-std::optional<Outcome> handle_port(kvm_run& run, std::size_t run_size, unsigned vcpu, const devices::Bus& ports,
-                                   ResetWatch& watch) {
+std::optional<Outcome> handle_port(kvm_run& run, std::size_t run_size, unsigned vcpu, const devices::Bus& ports) {
   const auto& io = run.io;
   const std::uint64_t total = std::uint64_t{io.size} * io.count;
   if (io.size == 0 || io.data_offset > run_size || total > run_size - io.data_offset) {
@@ -30,11 +27,6 @@ std::optional<Outcome> handle_port(kvm_run& run, std::size_t run_size, unsigned 
   }
   const std::span<std::byte> data(reinterpret_cast<std::byte*>(&run) + io.data_offset, total);
   const bool in = io.direction == KVM_EXIT_IO_IN;
-  if (in || data.empty()) {
-    watch.other_access();
-  } else {
-    watch.port_write(io.port, std::to_integer<std::uint8_t>(data[0]));
-  }
   if (io.count == 1) {
     in ? ports.read(io.port, data) : ports.write(io.port, data);
   } else {
@@ -64,7 +56,7 @@ Outcome system_event(const kvm_run& run, unsigned vcpu) {
       return {ExitCode::kSevTermination,
               fmt::format("vCPU {}: the guest asked for SEV termination: {}", vcpu, sev_termination_text(data))};
     case KVM_SYSTEM_EVENT_RESET:
-      return {ExitCode::kResetAsked, kResetReason};
+      return {ExitCode::kResetAsked, "the guest asked for a reset"};
     case KVM_SYSTEM_EVENT_CRASH:
       return {ExitCode::kGuestPanic, "the guest reported a crash"};
     default:
@@ -115,20 +107,11 @@ std::string sev_termination_text(std::uint64_t data) {
   return fmt::format("reason set {}, code {}: {}", set, code, meaning);
 }
 
-void ResetWatch::port_write(std::uint16_t port, std::uint8_t value) noexcept {
-  constexpr std::uint8_t kIndexMask = 0x7f;  // bit 7 masks NMI
-  constexpr std::uint8_t kShutdownStatus = 0x0f;
-  announced_ = port == devices::kRtcPort + 1 && cmos_index_ == kShutdownStatus && value == 0;
-  if (port == devices::kRtcPort) cmos_index_ = value & kIndexMask;
-}
-
-std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses,
-                                   ResetWatch& watch) {
+std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses) {
   switch (run.exit_reason) {
     case KVM_EXIT_IO:
-      return handle_port(run, run_size, vcpu, buses.ports, watch);
+      return handle_port(run, run_size, vcpu, buses.ports);
     case KVM_EXIT_MMIO:
-      watch.other_access();
       return handle_mmio(run, vcpu, buses.mmio);
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -136,7 +119,6 @@ std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned 
     case KVM_EXIT_SYSTEM_EVENT:
       return system_event(run, vcpu);
     case KVM_EXIT_SHUTDOWN:
-      if (watch.announced()) return Outcome(ExitCode::kResetAsked, kResetReason);
       return crash(vcpu, "the guest shut down (triple fault); its state cannot be read");
     case KVM_EXIT_FAIL_ENTRY:
       return crash(vcpu, fmt::format("the processor refused to run the guest: hardware reason {:#x} on CPU {}",

@@ -22,7 +22,6 @@ void install_kick_handler() {
 }  // namespace
 
 void run_vcpu(const kvm::Vcpu& vcpu, const Buses& buses, RunState& state) noexcept {
-  ResetWatch watch;
   try {
     while (!state.ended()) {
       const int error_number = vcpu.run();
@@ -32,7 +31,7 @@ void run_vcpu(const kvm::Vcpu& vcpu, const Buses& buses, RunState& state) noexce
             {ExitCode::kCrash, fmt::format("vCPU {}: KVM_RUN failed: {}", vcpu.index(), errno_text(error_number))});
         return;
       }
-      if (auto outcome = handle_exit(vcpu.state(), vcpu.state_size(), vcpu.index(), buses, watch)) {
+      if (auto outcome = handle_exit(vcpu.state(), vcpu.state_size(), vcpu.index(), buses)) {
         state.end(std::move(*outcome));
         return;
       }

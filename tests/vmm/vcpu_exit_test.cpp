@@ -38,7 +38,7 @@ struct Fixture {
   }
   kvm_run& run() { return *reinterpret_cast<kvm_run*>(area); }
   std::byte* data() { return reinterpret_cast<std::byte*>(area) + kvm::kPioDataOffset; }
-  std::optional<Outcome> handle() { return handle_exit(run(), sizeof area, 2, {ports, mmio}, watch); }
+  std::optional<Outcome> handle() { return handle_exit(run(), sizeof area, 2, {ports, mmio}); }
 
   void port_exit(int direction, unsigned size, std::uint16_t port, std::uint32_t count) {
     run().exit_reason = KVM_EXIT_IO;
@@ -49,7 +49,6 @@ struct Fixture {
     run().io.data_offset = kvm::kPioDataOffset;
   }
 
-  ResetWatch watch;
   Recorder device;
   devices::Bus ports{"port", devices::kPortBusSize};
   devices::Bus mmio{"MMIO", devices::kMmioBusSize};
@@ -146,42 +145,6 @@ TEST_CASE_METHOD(Fixture, "crashes carry what the host said") {
   run().fail_entry.cpu = 5;
   CHECK(handle()->code == 33);
   CHECK(has(handle()->reason, "0xffffffff on CPU 5"));
-}
-
-TEST_CASE_METHOD(Fixture, "a shutdown right after the CMOS shutdown status was cleared is a reset") {
-  const auto out = [this](std::uint16_t port, unsigned char value) {
-    port_exit(KVM_EXIT_IO_OUT, 1, port, 1);
-    data()[0] = std::byte{value};
-    CHECK_FALSE(handle());
-  };
-  const auto shutdown_code = [this] {
-    run().exit_reason = KVM_EXIT_SHUTDOWN;
-    return handle()->code;
-  };
-  out(0x70, 0x8f);
-  out(0x71, 0x00);
-  CHECK(shutdown_code() == 32);
-
-  out(0x3f8, 'x');  // whatever comes between makes it a crash again
-  CHECK(shutdown_code() == 33);
-  out(0x70, 0x0f);
-  out(0x71, 0x0a);  // as for the start of another CPU
-  CHECK(shutdown_code() == 33);
-  out(0x70, 0x10);
-  out(0x71, 0x00);
-  CHECK(shutdown_code() == 33);
-  out(0x70, 0x0f);
-  out(0x71, 0x00);
-  port_exit(KVM_EXIT_IO_IN, 1, 0x71, 1);
-  CHECK_FALSE(handle());
-  CHECK(shutdown_code() == 33);
-  out(0x70, 0x0f);
-  out(0x71, 0x00);
-  run().exit_reason = KVM_EXIT_MMIO;
-  run().mmio.len = 4;
-  run().mmio.is_write = 0;
-  CHECK_FALSE(handle());
-  CHECK(shutdown_code() == 33);
 }
 
 TEST_CASE_METHOD(Fixture, "no exit ends the run with 0, known or not") {
