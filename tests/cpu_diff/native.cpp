@@ -58,8 +58,8 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   auto* uc = static_cast<ucontext_t*>(context);
   greg_t* g = uc->uc_mcontext.gregs;
   if (inside == 0) {
-    ::signal(signal, SIG_DFL);
-    ::raise(signal);
+    static_cast<void>(::signal(signal, SIG_DFL));
+    static_cast<void>(::raise(signal));
     return;
   }
   static_cast<void>(info);
