@@ -12,8 +12,8 @@
 
 namespace sevisor::emulator {
 
-// All that the engine implements and no more. The hypervisor bit (leaf 1 ECX[31]) is clear and the leaves from
-// 0x40000000 on are absent: with the bit set Linux looks for signatures at 256 leaves, twice, and each is an exit.
+// All that the engine implements and no more. The leaves from 0x40000000 on are absent: no paravirtual interface is
+// offered.
 [[nodiscard]] std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit);
 
 inline constexpr std::size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
