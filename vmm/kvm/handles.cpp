@@ -75,7 +75,7 @@ Vcpu::~Vcpu() {
 void Vcpu::set_cpuid(const CpuidTable& table) const {
   CpuidBlock block(table.size());
   block.header()->nent = static_cast<std::uint32_t>(table.size());
-  std::memcpy(block.entries(), table.data(), table.size() * sizeof(kvm_cpuid_entry2));
+  if (!table.empty()) std::memcpy(block.entries(), table.data(), table.size() * sizeof(kvm_cpuid_entry2));
   if (fd_.ioctl(KVM_SET_CPUID2, block.header()) < 0) {
     throw_failure(fmt::format("set the {} CPUID leaves of vCPU {} (KVM_SET_CPUID2)", table.size(), index_), errno);
   }
@@ -251,7 +251,7 @@ CpuidTable Kvm::supported_cpuid() const {
     throw_failure("ask which CPUID leaves the host supports (KVM_GET_SUPPORTED_CPUID)", errno);
   }
   CpuidTable table(std::min<std::size_t>(block.header()->nent, kMaxCpuidEntries));
-  std::memcpy(table.data(), block.entries(), table.size() * sizeof(kvm_cpuid_entry2));
+  if (!table.empty()) std::memcpy(table.data(), block.entries(), table.size() * sizeof(kvm_cpuid_entry2));
   return table;
 }
 
