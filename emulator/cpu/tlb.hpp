@@ -12,9 +12,9 @@ struct TlbEntry {
   // ((va + n - 1) & ~0xfff) equals the tag of entry index(va): one that crosses into the next page never does.
   std::uint64_t read_tag;
   std::uint64_t write_tag;
-  std::uint64_t addend;  // host address = va + addend (modulo 2^64)
-  bool global;           // survives a CR3 write
-  std::uint8_t shift;    // 12, 21, 22 or 30: size of the guest's page, of which this is one 4 KiB piece
+  std::uint64_t addend;     // host address = va + addend (modulo 2^64)
+  bool global = false;      // survives a CR3 write
+  std::uint8_t shift = 12;  // 12, 21, 22 or 30: size of the guest's page, of which this is one 4 KiB piece
 };
 
 class Tlb {
