@@ -98,13 +98,12 @@ std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view 
 std::optional<std::string> why_no_sev_es(kvm::Host& host) {
   try {
     const kvm::Kvm kvm = kvm::Kvm::open(host);
-    if (!kvm.create_vm().can_encrypt()) return "/dev/kvm does not offer encrypted guests (SEV is off or absent)";
+    if (!kvm.create_vm().can_encrypt()) return "/dev/kvm does not offer encrypted guests: SEV is off or absent";
     const sev_user_data_status status = kvm::SevDevice::open(host).platform_status();
     if (!(status.flags & SEV_STATUS_FLAGS_CONFIG_ES)) {
       // The flag is valid only once the platform is initialised, which the first guest may do.
-      const kvm_cpuid_entry2* leaf = nullptr;
       const kvm::CpuidTable supported = kvm.supported_cpuid();
-      leaf = find_leaf(supported, kLeafEncryption);
+      const kvm_cpuid_entry2* leaf = find_leaf(supported, kLeafEncryption);
       if (leaf == nullptr || !(leaf->eax & 1U << 3)) return "the host offers SEV guests, but not SEV-ES ones";
     }
   } catch (const Error& error) {

@@ -1,8 +1,11 @@
 #include "vmm/vcpu_exit.hpp"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "tests/vmm/scripted_host.hpp"
@@ -192,4 +195,24 @@ TEST_CASE("the first outcome of a run counts") {
   state.end({ExitCode::kPoweredOff, "second"});
   CHECK(state.ended());
   CHECK(state.outcome()->code == 32);
+}
+
+TEST_CASE_METHOD(Fixture, "vCPUs inside KVM_RUN are taken out of it when the run ends") {
+  test::ScriptedHost host;
+  const kvm::Vm vm = kvm::Kvm::open(host).create_vm();
+  std::vector<kvm::Vcpu> vcpus;
+  vcpus.push_back(vm.create_vcpu(0));
+  std::atomic<bool> inside = false;
+  host.answers[KVM_RUN] = [&](void*) {
+    inside = true;
+    // As the kernel: a signal ends the wait, and the flag makes up for one that came too early.
+    while (__atomic_load_n(&host.run_area[1], __ATOMIC_SEQ_CST) == 0) ::usleep(100'000);
+    return -EINTR;
+  };
+  RunState state;
+  VcpuThreads threads(vcpus, {ports, mmio}, state);
+  while (!inside) std::this_thread::yield();
+  state.end({ExitCode::kTimedOut, "test"});
+  threads.stop();
+  CHECK(state.outcome()->code == 36);
 }
