@@ -135,6 +135,7 @@ const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
     return nullptr;
   }
   code_pages.set(code_page_bit(va, t.shift));
+  local_code = local_code || (!t.global && cpl != 3);
   e = FetchEntry{.page = page_va, .key = jump_key, .host = page.host, .page_flags = page.flags};
   page_flags = page.flags;
   return page.host;

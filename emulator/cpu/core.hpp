@@ -102,7 +102,11 @@ struct Core final : PageObserver {
   std::uint64_t ghcb = 0;  // MSR 0xC0010130
   // Of what page walks have found: changes at every flush, INVLPG and closed page, never equal to another core's.
   std::uint64_t generation = 0;
-  std::uint64_t jump_generation = 0;  // the same, of what code was found at which linear address
+  // The same, of what code was found at which linear address, by privilege. Linux writes CR3 thousands of times in its
+  // boot; jumps within the kernel, whose pages are global, live on.
+  std::uint64_t supervisor_jumps = 0;
+  std::uint64_t user_jumps = 0;
+  bool local_code = false;  // supervisor code was found through a translation that is not global
   std::uint64_t random_state;         // RDRAND, RDSEED
 
   const CpuConfig config;

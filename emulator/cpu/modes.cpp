@@ -45,12 +45,13 @@ unsigned Core::mode_bits() const noexcept {
 void Core::update_mode() noexcept {
   long_mode = (efer & kEferLma) != 0;
   code64 = long_mode && (seg[kCs].attributes & kSegLong) != 0;
-  jump_key = jump_generation << 8 | (cpl == 3 ? 0x80U : 0U) | mode_bits();
+  jump_key = (cpl == 3 ? user_jumps << 8 | 0x80 : supervisor_jumps << 8) | mode_bits();
   select_tlb();
 }
 
 void Core::forget_jumps() noexcept {
-  generation = jump_generation = code.next_key();
+  generation = supervisor_jumps = user_jumps = code.next_key();
+  local_code = false;
   code_pages.reset();
   update_mode();
 }
@@ -63,7 +64,12 @@ void Core::flush_tlb(bool keep_global) noexcept {
       t.flush_all();
     }
   }
-  forget_jumps();
+  if (!keep_global || local_code) {
+    forget_jumps();
+  } else {
+    generation = user_jumps = code.next_key();
+    update_mode();
+  }
 }
 
 void Core::invalidate_page(std::uint64_t va) noexcept {

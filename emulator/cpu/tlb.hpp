@@ -55,7 +55,7 @@ class Tlb {
   static bool points_to(const TlbEntry& e, const std::byte* host_page) noexcept {
     return e.read_tag != kNoPage && e.read_tag + e.addend == reinterpret_cast<std::uintptr_t>(host_page);
   }
-  std::array<TlbEntry, kEntries> entries_;
+  std::array<TlbEntry, kEntries> entries_{};
 };
 
 }  // namespace sevisor::emulator
