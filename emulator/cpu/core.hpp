@@ -121,7 +121,7 @@ struct Core final : PageObserver {
     std::uint64_t key;
     const Op* first;
   };
-  static constexpr std::size_t kJumpEntries = 4096;
+  static constexpr std::size_t kJumpEntries = 16384;
   std::array<JumpEntry, kJumpEntries> jumps{};
 
   // --- registers
