@@ -5,7 +5,6 @@
 
 #include "base/error.hpp"
 #include "firmware/image.hpp"
-#include "vmm/input_file.hpp"
 
 namespace sevisor::cli {
 
@@ -31,8 +30,8 @@ FirmwareFile::FirmwareFile(const std::string& path) : name_(path.empty() ? "buil
     image_ = firmware::image();
     return;
   }
-  file_ = *vmm::read_input_file("firmware", path, kMaxFirmware);
-  image_ = file_;
+  file_ = vmm::read_input_file("firmware", path, kMaxFirmware);
+  image_ = *file_;
 }
 
 sev::FooterTable FirmwareFile::table() const {

@@ -6,11 +6,11 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "sev/footer_table.hpp"
 #include "sev/hashes_table.hpp"
 #include "vmm/file_hash.hpp"
+#include "vmm/input_file.hpp"
 
 namespace sevisor::cli {
 
@@ -30,7 +30,7 @@ class FirmwareFile {
 
  private:
   std::string name_;
-  std::vector<std::byte> file_;
+  vmm::FileBytes file_;
   std::span<const std::byte> image_;
 };
 

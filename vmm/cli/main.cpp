@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "vmm/cli/command.hpp"
+#include "vmm/cli/firmware_command.hpp"
 #include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
 
@@ -51,6 +52,7 @@ int main_or_throw(int argc, char** argv) {
   const std::vector<sevisor::cli::Command> commands = {
       {app.get_subcommand("run"), [&] { return sevisor::cli::run_command(*run, run_options); }},
       sevisor::cli::add_measure_command(app),
+      sevisor::cli::add_firmware_command(app),
   };
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
