@@ -30,6 +30,8 @@ const CpuType& find_cpu_type(std::string_view name) {
   return *found;
 }
 
+std::span<const CpuType> all_cpu_types() noexcept { return kCpuTypes; }
+
 std::string cpu_type_names() {
   std::string names;
   for (const CpuType& type : kCpuTypes) {

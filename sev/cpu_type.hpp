@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,9 @@ inline constexpr std::string_view kDefaultCpuType = "EPYC-v4";
 
 // Throws Error (kBadUsage) that lists the names when there is no such type.
 [[nodiscard]] const CpuType& find_cpu_type(std::string_view name);
+
+// All of them; several have the same signature.
+[[nodiscard]] std::span<const CpuType> all_cpu_types() noexcept;
 
 // "EPYC, EPYC-v1, ...".
 [[nodiscard]] std::string cpu_type_names();

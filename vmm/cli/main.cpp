@@ -14,6 +14,8 @@
 #include "vmm/cli/firmware_command.hpp"
 #include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
+#include "vmm/cli/secret_command.hpp"
+#include "vmm/cli/verify_command.hpp"
 
 namespace {
 
@@ -52,6 +54,8 @@ int main_or_throw(int argc, char** argv) {
   const std::vector<sevisor::cli::Command> commands = {
       {app.get_subcommand("run"), [&] { return sevisor::cli::run_command(*run, run_options); }},
       sevisor::cli::add_measure_command(app),
+      sevisor::cli::add_verify_command(app),
+      sevisor::cli::add_secret_command(app),
       sevisor::cli::add_firmware_command(app),
   };
   const auto given = [&commands] {
