@@ -114,7 +114,7 @@ void fill_boot_params(std::span<std::byte, kBootParamsBytes> params, std::span<c
   store<std::uint32_t>(bytes + kRamdiskImage, static_cast<std::uint32_t>(request.initrd));
   store<std::uint32_t>(bytes + kRamdiskSize, static_cast<std::uint32_t>(request.initrd_size));
   store<std::uint32_t>(bytes + kCmdLinePtr, static_cast<std::uint32_t>(request.command_line));
-  store<std::uint64_t>(bytes + kSetupData, 0);
+  store<std::uint64_t>(bytes + kSetupData, request.setup_data);
   store<std::uint64_t>(bytes + kAcpiRsdpAddr, request.rsdp);
 
   std::size_t at = kE820Table;

@@ -39,6 +39,7 @@ struct BootRequest {
   std::uint64_t initrd = 0;        // address, 0 without
   std::uint64_t initrd_size = 0;   // bytes
   std::uint64_t rsdp = 0;          // address, 0 without
+  std::uint64_t setup_data = 0;    // address of the first item, 0 without
   std::uint64_t kernel = 0;        // load address
 };
 

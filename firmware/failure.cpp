@@ -52,6 +52,14 @@ const char* failure_text(Failure failure) noexcept {
       return "the command line is longer than the kernel takes";
     case Failure::kInitrd:
       return "the initrd finds no room where the kernel takes it";
+    case Failure::kHashesTable:
+      return "the table of kernel hashes is malformed";
+    case Failure::kKernelHash:
+      return "the kernel is not the one that was measured";
+    case Failure::kInitrdHash:
+      return "the initrd is not the one that was measured";
+    case Failure::kCommandLineHash:
+      return "the command line is not the one that was measured";
   }
   return "unknown failure";
 }

@@ -32,6 +32,10 @@ enum class Failure : std::uint8_t {
   kKernelHeader = 22,
   kCommandLine = 23,
   kInitrd = 24,
+  kHashesTable = 25,
+  kKernelHash = 26,
+  kInitrdHash = 27,
+  kCommandLineHash = 28,
 };
 
 // One sentence without a full stop.

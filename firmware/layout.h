@@ -14,6 +14,7 @@
 #define FW_AP_TURN 0x8014       /* u32: number of the processor that is to send FW_AP_REQUEST, or one of these: */
 #define FW_AP_TURN_NONE 0xffffffff
 #define FW_AP_TURN_OVER 0xfffffffe /* all go to the hold */
+#define FW_SECRET_PAGE 0x9000   /* private page with the two areas; RAM to the operating system */
 #define FW_SECRET_AREA 0x9000   /* named in the footer table: LAUNCH_SECRET puts a secret here */
 #define FW_SECRET_AREA_SIZE 0xc00
 #define FW_HASHES_AREA 0x9c00 /* named in the footer table: the table of kernel hashes, measured at launch */

@@ -79,14 +79,15 @@ Failure load_initrd(FwCfg& fw_cfg, const MemoryMap& map, const KernelHeader& hea
   return fw_cfg.read(FwCfgKey::kInitrdData, memory(*address, *size)) ? Failure::kNone : Failure::kFwCfgTransfer;
 }
 
-Failure load_command_line(FwCfg& fw_cfg, const KernelHeader& header, BootRequest& request) noexcept {
+// `text`: what the kernel will read, with the zero that ends it.
+Failure load_command_line(FwCfg& fw_cfg, const KernelHeader& header, std::span<const std::byte>& text) noexcept {
   const auto size = fw_cfg.read32(FwCfgKey::kCmdlineSize);  // with the terminating zero
   if (!size) return Failure::kFwCfgTransfer;
   if (*size > FW_COMMAND_LINE_SIZE || *size > std::uint64_t{header.command_line_max} + 1) return Failure::kCommandLine;
-  const auto text = memory(FW_COMMAND_LINE, FW_COMMAND_LINE_SIZE);
-  if (*size != 0 && !fw_cfg.read(FwCfgKey::kCmdlineData, text.first(*size))) return Failure::kFwCfgTransfer;
-  text[*size == 0 ? 0 : *size - 1] = std::byte{0};
-  request.command_line = FW_COMMAND_LINE;
+  const auto place = memory(FW_COMMAND_LINE, *size == 0 ? 1 : *size);
+  if (*size != 0 && !fw_cfg.read(FwCfgKey::kCmdlineData, place)) return Failure::kFwCfgTransfer;
+  place.back() = std::byte{0};
+  text = place;
   return Failure::kNone;
 }
 }  // namespace
@@ -105,6 +106,7 @@ Failure read_memory_map(FwCfg& fw_cfg, MemoryMap& map) noexcept {
   if (!map.is_ram(0, FW_LOW_POOL_END)) return Failure::kMemoryMap;
   const bool kept = map.set(FW_LOW_POOL_END, kMiB, MemoryType::kReserved) &&  // EBDA, VGA, option and system ROM
                     map.set(FW_RESERVED_BEGIN, FW_RESERVED_END, MemoryType::kReserved) &&
+                    map.set(FW_SECRET_PAGE, FW_SECRET_PAGE + kPageSize, MemoryType::kRam) &&  // never shared
                     map.set(FW_BOUNCE, FW_BOUNCE + FW_BOUNCE_SIZE, MemoryType::kReserved) &&
                     map.set(FW_IMAGE, std::uint64_t{FW_IMAGE} + FW_IMAGE_SIZE, MemoryType::kReserved);
   return kept ? Failure::kNone : Failure::kMemoryMap;
@@ -130,14 +132,28 @@ Failure load_acpi_tables(FwCfg& fw_cfg, MemoryMap& map, std::uint64_t& rsdp) noe
   return failure;
 }
 
-Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, std::uint64_t rsdp, LoadedKernel& loaded) noexcept {
+Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<KernelHashes>& hashes,
+                    const BootExtras& extras, LoadedKernel& loaded) noexcept {
   const auto setup_size = fw_cfg.read32(FwCfgKey::kSetupSize);
   const auto kernel_size = fw_cfg.read32(FwCfgKey::kKernelSize);
   if (!setup_size || !kernel_size) return Failure::kFwCfgTransfer;
-  std::byte setup[kBootParamsBytes];
-  const auto head = std::span(setup).first(*setup_size < sizeof setup ? *setup_size : sizeof setup);
-  if (!fw_cfg.read(FwCfgKey::kSetupData, head)) return Failure::kFwCfgTransfer;
+  if (*setup_size == 0 || *kernel_size == 0) return Failure::kNoKernel;
+  // The whole file first, where nothing that it says matters; once it is known to be the right one it moves to its
+  // place.
+  const std::uint64_t file_size = std::uint64_t{*setup_size} + *kernel_size;
+  const auto place = map.find_top(file_size, kPageSize, kMiB, kLowLimit);
+  if (!place) return Failure::kNoMemory;
+  const auto file = memory(*place, file_size);
+  const auto setup = file.first(*setup_size);
+  const auto kernel = file.subspan(*setup_size);
+  if (!fw_cfg.read(FwCfgKey::kSetupData, setup)) return Failure::kFwCfgTransfer;
+  if (!fw_cfg.read(FwCfgKey::kKernelData, kernel)) return Failure::kFwCfgTransfer;
+  if (hashes && sha256(file) != hashes->kernel) return Failure::kKernelHash;
 
+  // A copy: the kernel's place may be where the file is.
+  std::byte head_bytes[kBootParamsBytes];
+  const auto head = std::span(head_bytes).first(setup.size() < sizeof head_bytes ? setup.size() : sizeof head_bytes);
+  __builtin_memcpy(head.data(), setup.data(), head.size());
   KernelHeader header;
   if (const Failure failure = parse_kernel(head, *setup_size, *kernel_size, header); failure != Failure::kNone) {
     return failure;
@@ -145,13 +161,19 @@ Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, std::uint64_t rsdp, Loa
   if (const Failure failure = place_kernel(header, map, loaded.kernel); failure != Failure::kNone) return failure;
   loaded.kernel_size = *kernel_size;
   loaded.entry = loaded.kernel + kEntry64Offset;
-  if (!fw_cfg.read(FwCfgKey::kKernelData, memory(loaded.kernel, *kernel_size))) return Failure::kFwCfgTransfer;
+  __builtin_memmove(memory(loaded.kernel, *kernel_size).data(), kernel.data(), kernel.size());
 
-  BootRequest request{.rsdp = rsdp, .kernel = loaded.kernel};
+  BootRequest request{.rsdp = extras.rsdp, .setup_data = extras.setup_data, .kernel = loaded.kernel};
   if (const Failure failure = load_initrd(fw_cfg, map, header, loaded, request); failure != Failure::kNone) {
     return failure;
   }
-  if (const Failure failure = load_command_line(fw_cfg, header, request); failure != Failure::kNone) return failure;
+  if (hashes && sha256(memory(request.initrd, request.initrd_size)) != hashes->initrd) return Failure::kInitrdHash;
+  std::span<const std::byte> command_line;
+  if (const Failure failure = load_command_line(fw_cfg, header, command_line); failure != Failure::kNone) {
+    return failure;
+  }
+  if (hashes && sha256(command_line) != hashes->command_line) return Failure::kCommandLineHash;
+  request.command_line = FW_COMMAND_LINE;
   loaded.initrd = request.initrd;
   loaded.initrd_size = request.initrd_size;
 

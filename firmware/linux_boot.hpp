@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "firmware/failure.hpp"
 #include "firmware/fw_cfg.hpp"
+#include "firmware/kernel_hashes.hpp"
 #include "firmware/memory_map.hpp"
 
 namespace sevisor::firmware {
@@ -22,9 +24,16 @@ struct LoadedKernel {
 // Places the ACPI tables in memory of `map`, where they then have their type. `rsdp` is 0 when the VMM gives none.
 [[nodiscard]] Failure load_acpi_tables(FwCfg& fw_cfg, MemoryMap& map, std::uint64_t& rsdp) noexcept;
 
-// Loads kernel, initrd and command line into private memory and fills boot_params.
-[[nodiscard]] Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, std::uint64_t rsdp,
-                                  LoadedKernel& loaded) noexcept;
+// What boot_params gets besides the kernel and what belongs to it.
+struct BootExtras {
+  std::uint64_t rsdp = 0;        // address, 0 without
+  std::uint64_t setup_data = 0;  // address of the first item, 0 without
+};
+
+// Loads kernel, initrd and command line into private memory and fills boot_params. With `hashes` each of the three is
+// compared before a byte of it is used.
+[[nodiscard]] Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<KernelHashes>& hashes,
+                                  const BootExtras& extras, LoadedKernel& loaded) noexcept;
 
 [[noreturn]] void start_kernel(const LoadedKernel& loaded) noexcept;
 

@@ -101,6 +101,12 @@ Outcome final_outcome(const RunState& state, const ConsoleOutput& console, bool 
   return outcome;
 }
 
+std::optional<sev::HashesTable> hashes_table_of(const RunConfig& config) {
+  if (!config.kernel_hashes || config.kernel == nullptr) return std::nullopt;
+  const std::span<const std::byte> initrd = config.initrd != nullptr ? *config.initrd : std::span<const std::byte>{};
+  return sev::make_hashes_table(*config.kernel, initrd, config.cmdline);
+}
+
 }  // namespace
 
 void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
@@ -109,6 +115,7 @@ void check_run_config(const RunConfig& config) {
   const MemoryMap map = make_memory_map(config.memory);
   (void)check_firmware(config.firmware, config.firmware_name);
   if (config.expect) check_expect(*config.expect);
+  if (config.kernel_hashes) (void)check_hashes_area(config.firmware, config.firmware_name, map.low_size());
   if (config.kernel == nullptr) return;
   const BzImage header = parse_bzimage(*config.kernel, config.kernel_name);
   check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
@@ -122,8 +129,9 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);
   GuestRam ram(map);
-  const LaunchedGuest guest =
-      launch(host, ram, {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name});
+  const LaunchedGuest guest = launch(host, ram,
+                                     {config.policy, config.vcpus, config.cpu_signature, config.firmware,
+                                      config.firmware_name, hashes_table_of(config)});
   launched(guest.report);
 
   RunState state;

@@ -27,6 +27,7 @@ struct RunConfig {
   std::string kernel_name;    // for messages
   FileBytes initrd;           // null: none
   std::string cmdline;
+  bool kernel_hashes = false;  // the hashes of the three are measured, and the firmware checks them
 
   std::int64_t rtc_time = 0;  // seconds since 1970
   std::optional<std::chrono::milliseconds> timeout;

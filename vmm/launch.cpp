@@ -20,6 +20,7 @@ namespace sevisor::vmm {
 namespace {
 
 constexpr std::uint32_t kLeafEncryption = 0x8000001f;  // EAX[3]: SEV-ES; EBX[5:0]: C-bit
+constexpr std::uint32_t kEncryptionBlock = 16;         // bytes
 constexpr std::uint32_t kLeafSizes = 0x80000008;       // EAX[7:0]: physical address bits
 
 // VmsaSegment attributes as kvm_segment has them.
@@ -95,6 +96,17 @@ std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view 
   return sev::require_ap_reset_address(sev::parse_footer_table(image));
 }
 
+Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size) {
+  const sev::FooterArea area = sev::require_hashes_area(sev::parse_footer_table(image));
+  // LAUNCH_UPDATE_DATA works on blocks of 16 bytes (AMD SEV API section 6.3).
+  if (area.base % kEncryptionBlock != 0 || area.base > low_size || sev::kHashesTableSize > low_size - area.base) {
+    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}' with --kernel-hashes", name),
+                fmt::format("it wants the hashes at {:#x}, which is not aligned or not the guest's memory", area.base),
+                "Raise --memory, or use another firmware.");
+  }
+  return Gpa(area.base);
+}
+
 std::optional<std::string> why_no_sev_es(kvm::Host& host) {
   try {
     const kvm::Kvm kvm = kvm::Kvm::open(host);
@@ -146,6 +158,13 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
 
   vm.launch_start(guest.sev, config.policy);
   vm.launch_update_data(guest.firmware.bytes());
+  if (config.hashes_table) {
+    const GuestRam::Region& low = ram.regions().front();
+    const Gpa at = check_hashes_area(config.firmware, config.firmware_name, low.memory.size());
+    const std::span<std::byte> place = low.memory.bytes().subspan(at.value, sev::kHashesTableSize);
+    std::ranges::copy(*config.hashes_table, place.begin());
+    vm.launch_update_data(place);
+  }
   guest.vcpus.reserve(config.vcpus);
   for (unsigned index = 0; index < config.vcpus; ++index) {
     guest.vcpus.push_back(vm.create_vcpu(index));
@@ -159,6 +178,7 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
 
   sev::LaunchContents contents;
   contents.firmware = config.firmware;
+  if (config.hashes_table) contents.hashes_table = *config.hashes_table;
   contents.vcpus = config.vcpus;
   contents.cpu_signature = config.cpu_signature;
   contents.ap_reset_address = ap_reset_address;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/mapping.hpp"
+#include "sev/hashes_table.hpp"
 #include "sev/measurement.hpp"
 #include "sev/sha256.hpp"
 #include "vmm/guest_ram.hpp"
@@ -24,6 +25,8 @@ struct LaunchConfig {
   std::uint32_t cpu_signature = 0;
   std::span<const std::byte> firmware;  // the whole image
   std::string firmware_name;            // for messages
+  // Of kernel, initrd and command line: goes into the firmware's hashes area, and so into the measurement.
+  std::optional<sev::HashesTable> hashes_table = std::nullopt;
 };
 
 struct LaunchReport {
@@ -45,6 +48,10 @@ struct LaunchedGuest {
 // `name`: of the file, for messages. Throws Error (kBadUsage) when the image cannot be a SEV-ES guest's firmware.
 // Returns the address at which it wants further vCPUs to start.
 [[nodiscard]] std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name);
+
+// Where the firmware wants the table of kernel hashes. Throws Error (kBadUsage) when it verifies no kernel, or wants
+// the table where the guest's low memory (`low_size` bytes from 0) is not.
+[[nodiscard]] Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size);
 
 // nullopt if the host can run SEV-ES guests, else why not.
 [[nodiscard]] std::optional<std::string> why_no_sev_es(kvm::Host& host);

@@ -207,3 +207,31 @@ TEST_CASE("a host is asked whether it has SEV-ES") {
   host.open_errors["/dev/kvm"] = ENOENT;
   CHECK(why_no_sev_es(host)->find("/dev/kvm") != std::string::npos);
 }
+
+TEST_CASE("a table of kernel hashes is measured behind the firmware, where the firmware wants it") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  std::vector<kvm_sev_launch_update_data> updates;
+  host.sev_answers[KVM_SEV_LAUNCH_UPDATE_DATA] = [&](void* argument) {
+    const auto* command = static_cast<const kvm_sev_cmd*>(argument);
+    updates.push_back(*reinterpret_cast<const kvm_sev_launch_update_data*>(command->data));
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  const auto table = sev::make_hashes_table({}, {}, "console=ttyS0");
+  const Gpa at = check_hashes_area(image, "synth", kMemory);
+  LaunchConfig config{5, 1, 0x00800f12, image, "synth"};
+  const auto without = launch(host, ram, config).report.digest;
+  updates.clear();
+  config.hashes_table = table;
+  const LaunchedGuest guest = launch(host, ram, config);
+  REQUIRE(updates.size() == 2);
+  const std::span<const std::byte> memory = ram.regions().front().memory.bytes();
+  CHECK(updates[1].uaddr == reinterpret_cast<std::uint64_t>(memory.data() + at.value));
+  CHECK(updates[1].len == table.size());
+  CHECK(std::ranges::equal(memory.subspan(at.value, table.size()), table));
+  CHECK(guest.report.digest != without);
+  CHECK_THROWS_AS(check_hashes_area(image, "synth", at.value + table.size() - 1), Error);
+  CHECK_THROWS_AS(check_hashes_area(firmware("synth-highreset.fd"), "synth", kMemory), Error);
+}

@@ -125,6 +125,8 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->type_name("FILE");
   run->add_option("--initrd", options.initrd, "initial RAM disk")->type_name("FILE");
   run->add_option("--append", options.append, "the kernel's command line")->type_name("TEXT");
+  run->add_flag("--kernel-hashes", options.kernel_hashes,
+                "measure hashes of kernel, initrd and command line, which the firmware then checks");
   run->add_option("--firmware", options.firmware, "firmware image that ends at 4 GiB (default: built in)")
       ->type_name("FILE");
   run->add_option("--cpus", options.cpus, "number of vCPUs")->type_name("N")->capture_default_str();
@@ -179,14 +181,15 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     if (command.count("--firmware") == 0) {
       throw Error(ExitCode::kBadUsage, "start a guest", "no kernel is given", "Give a bzImage with --kernel.");
     }
-    if (command.count("--initrd") + command.count("--append") != 0) {
-      throw Error(ExitCode::kBadUsage, "use --initrd and --append", "they go with a kernel, and none is given",
-                  "Give a bzImage with --kernel.");
+    if (command.count("--initrd") + command.count("--append") + command.count("--kernel-hashes") != 0) {
+      throw Error(ExitCode::kBadUsage, "use --initrd, --append and --kernel-hashes",
+                  "they go with a kernel, and none is given", "Give a bzImage with --kernel.");
     }
   } else {
     config.kernel_name = options.kernel;
     config.kernel = vmm::read_input_file("kernel", options.kernel, kMaxKernelSize);
     config.cmdline = options.append;
+    config.kernel_hashes = options.kernel_hashes;
     if (command.count("--initrd") != 0) {
       config.initrd = vmm::read_input_file("initrd", options.initrd, kMaxInitrdSize);
     }

@@ -11,6 +11,7 @@ struct RunOptions {
   std::string kernel;
   std::string initrd;
   std::string append;
+  bool kernel_hashes = false;
   std::string firmware;
   std::string cpus = "1";
   std::string cpu_type;

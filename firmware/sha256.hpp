@@ -1,0 +1,32 @@
+// SHA-256 (FIPS 180-4 section 6.2). Freestanding: no heap, no SSE.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace sevisor::firmware {
+
+using Sha256Digest = std::array<std::byte, 32>;
+
+class Sha256 {
+ public:
+  void update(std::span<const std::byte> bytes) noexcept;
+  // Ends the message; the object is used up.
+  [[nodiscard]] Sha256Digest finish() noexcept;
+
+ private:
+  static constexpr std::size_t kBlockBytes = 64;
+
+  void compress(const std::byte* block) noexcept;
+
+  std::array<std::uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::uint64_t length_ = 0;  // bytes of the message so far
+  std::array<std::byte, kBlockBytes> tail_{};
+};
+
+[[nodiscard]] Sha256Digest sha256(std::span<const std::byte> bytes) noexcept;
+
+}  // namespace sevisor::firmware
