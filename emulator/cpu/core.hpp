@@ -70,6 +70,8 @@ struct Core final : PageObserver {
   std::uint8_t cpl = 0;
   bool long_mode = false;  // EFER.LMA
   bool code64 = false;     // EFER.LMA and CS.L
+  bool sse_ready = false;  // CR0 and CR4 let SSE instructions run
+  bool avx_ready = false;  // CR0, CR4 and XCR0 let AVX instructions run
 
   const Op* current = nullptr;  // the operation that runs
   static constexpr std::size_t kSlowBytes = 64;

@@ -194,6 +194,7 @@ const Op* op_xsetbv(Core& core, const Op* op) {
     return core.fault(kVectorGp, 0);
   }
   core.vec.xcr0 = value;
+  core.update_mode();
   return core.leave_at(core.rip_after(op));
 }
 

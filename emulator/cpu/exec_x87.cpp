@@ -1,141 +1,107 @@
-// x87 and MMX: each instruction runs in a host stub between FXRSTOR and FXSAVE of the guest's image.
-// Instruction and operand pointers (FIP, FDP, FOP) read as 0: see forget_x87_pointers().
+// x87 arithmetic: each instruction runs in a host stub between FXRSTOR and FXSAVE of the guest's image. Exceptions that
+// the guest has unmasked do not trap there: they wait, on the host as in the guest, for the next instruction that
+// looks, and a stub has none.
 #include <array>
 #include <cstring>
 
-#include "emulator/cpu/host_stubs.hpp"
 #include "emulator/cpu/vector.hpp"
-
-#if defined(__clang__)
-#define SEVISOR_CALLS_STUB __attribute__((no_sanitize("function")))
-#else
-#define SEVISOR_CALLS_STUB
-#endif
 
 namespace sevisor::emulator {
 
-void forget_x87_pointers(VectorState& state) noexcept { std::memset(state.x87.data() + kFxFop, 0, kFxMxcsr - kFxFop); }
+namespace {
+constexpr std::size_t kPointers = kFxFop;  // FOP, FIP, FDP
+constexpr std::size_t kPointersSize = kFxMxcsr - kFxFop;
+}  // namespace
+
+std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) {
+  std::array<std::byte, kPointersSize> pointers;
+  std::byte* at = core.vec.x87.data() + kPointers;
+  std::memcpy(pointers.data(), at, kPointersSize);
+  const std::uint64_t host_flags = call_stub(core, op, memory);
+  std::memcpy(at, pointers.data(), kPointersSize);
+  return host_flags;
+}
 
 namespace {
 
-constexpr std::uint16_t kExceptions = 0x3f;
-constexpr std::uint16_t kPreComputation = 0x07;  // IE, DE, ZE: no result is stored when unmasked
-constexpr std::uint16_t kFswEs = 0x80;
-constexpr std::uint16_t kFswBusy = 0x8000;
+constexpr unsigned kInexact = 0x20;
+constexpr unsigned kExceptions = 0x3f;
 
-std::uint16_t field(const Core& core, std::size_t offset) { return load<std::uint16_t>(core.vec.x87.data() + offset); }
-void set_field(Core& core, std::size_t offset, unsigned value) {
-  store(core.vec.x87.data() + offset, static_cast<std::uint16_t>(value));
+// dst, src: low and high byte of FOP, the opcode without its five constant bits (APM vol. 2, 11.5.5).
+void note_pointers(Core& core, const Op* op, std::uint64_t va) {
+  set_x87_field(core, kFxFop, static_cast<unsigned>(op->dst | op->src << 8));
+  store(core.vec.x87.data() + kFxRip, core.rip_of(op));
+  if ((op->aux & kStubMemory) != 0) store(core.vec.x87.data() + kFxDp, va - core.gpr[op->segment]);
 }
 
-bool pending(const Core& core) { return (field(core, kFxFsw) & ~field(core, kFxFcw) & kExceptions) != 0; }
-
-SEVISOR_CALLS_STUB std::uint64_t call(Core& core, const Op* op, std::byte* memory) {
-  HostStub stub;
-  std::memcpy(&stub, &op->imm, sizeof stub);
-  const std::uint64_t host_flags = stub(&core.vec, memory, core.gpr.data());
-  forget_x87_pointers(core.vec);
-  return host_flags;
-}
-
-// The host must not trap: it computes with everything masked, and what the guest has unmasked becomes pending after.
-std::uint64_t run_unmasked(Core& core, const Op* op, std::byte* memory) {
-  const std::uint16_t fcw = field(core, kFxFcw);
-  const std::uint16_t before = field(core, kFxFsw);
-  const auto saved = core.vec.x87;
-  set_field(core, kFxFcw, fcw | kExceptions);
-  const std::uint64_t host_flags = call(core, op, memory);
-  const unsigned raised = field(core, kFxFsw) & ~before & ~fcw & kExceptions;
-  const unsigned fsw = field(core, kFxFsw);
-  if ((raised & kPreComputation) != 0) {
-    core.vec.x87 = saved;
-    set_field(core, kFxFsw, before | (fsw & kExceptions));
-  }
-  set_field(core, kFxFcw, fcw);
-  if (raised != 0) set_field(core, kFxFsw, field(core, kFxFsw) | kFswEs | kFswBusy);
-  return host_flags;
-}
-
-// kMmx: CR0.EM makes MMX instructions #UD, x87 ones #NM.
-template <bool kMmx>
 const Op* op_x87(Core& core, const Op* op) {
-  if ((core.cr0 & kCr0Em) != 0) return core.fault(kMmx ? kVectorUd : kVectorNm);
-  if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
-  if ((op->aux & kStubNoWait) == 0 && pending(core)) return core.fault(kVectorMf);
-  alignas(16) std::array<std::byte, kStubMemorySize> memory;
+  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
+  if (x87_pending(core)) return core.fault(kVectorMf);
+  std::byte* memory = core.vec.operand.data();
   std::uint64_t va = 0;
   if ((op->aux & kStubMemory) != 0) {
     va = core.address(op);
-    if ((op->aux & kStubReads) != 0 && !core.read_slow(va, memory.data(), op->bits)) return core.fault();
-    if ((op->aux & kStubWrites) != 0 && !core.probe_write(va, op->bits)) return core.fault();
+    if (!core.read_slow(va, memory, op->bits)) return core.fault();
   }
-  store(memory.data() + kStubMemorySize - 8, core.flags.rflags());  // for FCMOVcc
-  const bool all_masked = (field(core, kFxFcw) & kExceptions) == kExceptions;
-  std::uint64_t host_flags = 0;
-  if (kMmx || all_masked || (op->aux & kStubControl) != 0) {
-    host_flags = call(core, op, memory.data());
-  } else {
-    host_flags = run_unmasked(core, op, memory.data());
-  }
-  if ((op->aux & kStubWrites) != 0 && !core.write_slow(va, memory.data(), op->bits)) return core.fault();
+  store(core.vec.operand.data() + kStubFlagsOffset, core.flags.rflags());
+  const std::uint64_t host_flags = call_x87_stub(core, op, memory);
+  note_pointers(core, op, va);
   if ((op->aux & kStubFlagsOut) != 0) core.flags.set_rflags(host_flags);
-  return op + 1;
+  return next(core, op);
+}
+
+// The forms that write memory.
+const Op* op_x87_store(Core& core, const Op* op) {
+  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
+  if (x87_pending(core)) return core.fault(kVectorMf);
+  const std::uint64_t va = core.address(op);
+  const auto before = core.vec.x87;
+  static_cast<void>(call_x87_stub(core, op, core.vec.operand.data()));
+  // An unmasked exception, but for an inexact result, keeps it from storing (APM vol. 1, 6.8.3).
+  const unsigned unmasked = x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kExceptions;
+  if ((unmasked & ~kInexact) == 0 && !core.write_slow(va, core.vec.operand.data(), op->bits)) {
+    core.vec.x87 = before;
+    return core.fault();
+  }
+  note_pointers(core, op, va);
+  return next(core, op);
 }
 
 // FWAIT: only looks at pending exceptions. CR0.MP joins CR0.TS.
 const Op* op_fwait(Core& core, const Op* op) {
   if ((core.cr0 & (kCr0Mp | kCr0Ts)) == (kCr0Mp | kCr0Ts)) return core.fault(kVectorNm);
-  if (pending(core)) return core.fault(kVectorMf);
-  return op + 1;
+  if (x87_pending(core)) return core.fault(kVectorMf);
+  return next(core, op);
 }
 
 // FENI, FDISI, FSETPM of the coprocessors before the 80387 do nothing.
 const Op* op_x87_nothing(Core& core, const Op* op) {
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
-  return op + 1;
-}
-
-bool is_no_wait(ZydisMnemonic mnemonic) {
-  switch (mnemonic) {
-    case ZYDIS_MNEMONIC_FNCLEX:
-    case ZYDIS_MNEMONIC_FNINIT:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FNSTCW:
-    case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_FNSTSW:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool is_control(ZydisMnemonic mnemonic) {
-  return is_no_wait(mnemonic) || mnemonic == ZYDIS_MNEMONIC_FLDCW || mnemonic == ZYDIS_MNEMONIC_FLDENV ||
-         mnemonic == ZYDIS_MNEMONIC_FRSTOR;
-}
-
-bool uses_mmx_rules(const Insn& insn) {
-  const auto set = insn.info.meta.isa_set;
-  return set != ZYDIS_ISA_SET_X87 && set != ZYDIS_ISA_SET_FCMOV && set != ZYDIS_ISA_SET_SSE3X87;
+  return next(core, op);
 }
 
 }  // namespace
 
 bool select_x87(Insn& insn, Op& op) {
-  const auto mnemonic = insn.info.mnemonic;
-  if (mnemonic == ZYDIS_MNEMONIC_FWAIT) {
-    op.fn = op_fwait;
-    return true;
+  switch (insn.info.mnemonic) {
+    case ZYDIS_MNEMONIC_FWAIT:
+      op.fn = op_fwait;
+      return true;
+    case ZYDIS_MNEMONIC_FENI8087_NOP:
+    case ZYDIS_MNEMONIC_FDISI8087_NOP:
+    case ZYDIS_MNEMONIC_FSETPM287_NOP:
+      op.fn = op_x87_nothing;
+      return true;
+    default:
+      break;
   }
-  if (mnemonic == ZYDIS_MNEMONIC_FENI8087_NOP || mnemonic == ZYDIS_MNEMONIC_FDISI8087_NOP ||
-      mnemonic == ZYDIS_MNEMONIC_FSETPM287_NOP) {
-    op.fn = op_x87_nothing;
-    return true;
-  }
-  if (!make_stub(insn, op)) return false;
-  if (is_no_wait(mnemonic)) op.aux |= kStubNoWait;
-  if (is_control(mnemonic)) op.aux |= kStubControl;
-  op.fn = uses_mmx_rules(insn) ? op_x87<true> : op_x87<false>;
+  if (select_x87_control(insn, op)) return true;
+  StubTraits traits;
+  if (!make_stub(insn, op, traits)) return false;
+  const std::size_t modrm_at = insn.info.raw.modrm.offset;
+  op.dst = std::to_integer<std::uint8_t>(insn.bytes[modrm_at]);
+  op.src = std::to_integer<std::uint8_t>(insn.bytes[modrm_at - 1]) & 7;
+  op.fn = (op.aux & kStubWrites) != 0 ? op_x87_store : op_x87;
   return true;
 }
 

@@ -1,5 +1,5 @@
-// Saving and restoring vector state: FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS, LDMXCSR,
-// STMXCSR. Layout: APM vol. 2, 11.5; the components are x87 (0), SSE (1) and AVX (2).
+// Saving and restoring vector state: FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS, and MXCSR
+// alone. Layout: APM vol. 2, 11.5; the components are x87 (0), SSE (1) and AVX (2).
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -21,7 +21,7 @@ constexpr std::uint16_t kFcwReset = 0x037f;
 using Area = std::array<std::byte, kAreaSize>;
 
 // Op::aux bits.
-constexpr std::uint8_t kWide = 1;  // FXSAVE64, XSAVE64: the only difference are pointers that read as 0 here
+constexpr std::uint8_t kWide = 1;  // FXSAVE64, XSAVE64: the x87 pointers have 64 bits
 constexpr std::uint8_t kCompactForm = 2;
 constexpr std::uint8_t kSupervisor = 4;  // XSAVES, XRSTORS
 constexpr std::uint8_t kOptimise = 8;    // XSAVEOPT, XSAVEC, XSAVES: components in their initial state are not written
@@ -32,8 +32,13 @@ bool xsave_available(Core& core) {
   return true;
 }
 
-void put_x87(const VectorState& v, std::byte* area) {
+void put_x87(const VectorState& v, std::byte* area, bool wide) {
   std::memcpy(area, v.x87.data(), kFxMxcsr);
+  if (!wide) {  // offset and selector, which reads as 0
+    constexpr std::size_t kOffset = 4;
+    std::memset(area + kFxRip + kOffset, 0, kFxDp - kFxRip - kOffset);
+    std::memset(area + kFxDp + kOffset, 0, kFxMxcsr - kFxDp - kOffset);
+  }
   for (unsigned i = 0; i < 8; ++i) std::memcpy(area + kFxSt + 16 * i, v.x87.data() + kFxSt + 16 * i, 10);
 }
 void put_mxcsr(const VectorState& v, std::byte* area) {
@@ -43,15 +48,25 @@ void put_mxcsr(const VectorState& v, std::byte* area) {
 void put_xmm(const VectorState& v, std::byte* area, unsigned count) {
   for (unsigned i = 0; i < count; ++i) std::memcpy(area + kFxXmm + 16 * i, v.ymm[i].data(), 16);
 }
-void put_avx(const VectorState& v, std::byte* area) {
-  for (unsigned i = 0; i < 16; ++i) std::memcpy(area + 16 * i, v.ymm[i].data() + 16, 16);
+void put_avx(const VectorState& v, std::byte* area, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memcpy(area + 16 * i, v.ymm[i].data() + 16, 16);
 }
 
-void take_x87(VectorState& v, const std::byte* area) {
-  std::memcpy(v.x87.data(), area, kFxFop);
+void take_x87(VectorState& v, const std::byte* area, bool wide) {
+  constexpr unsigned kFcwWritable = 0x1f3f;
+  constexpr unsigned kFcwFixed = 0x40;
+  constexpr unsigned kSummary = 0x8080;  // ES and B follow from flags and masks
+  constexpr unsigned kExceptions = 0x3f;
+  const unsigned fcw = (load<std::uint16_t>(area + kFxFcw) & kFcwWritable) | kFcwFixed;
+  const unsigned fsw = load<std::uint16_t>(area + kFxFsw) & ~kSummary;
+  store(v.x87.data() + kFxFcw, static_cast<std::uint16_t>(fcw));
+  store(v.x87.data() + kFxFsw, static_cast<std::uint16_t>(fsw | ((fsw & ~fcw & kExceptions) != 0 ? kSummary : 0)));
+  store(v.x87.data() + kFxFtw, std::uint16_t{load<std::uint8_t>(area + kFxFtw)});
+  store(v.x87.data() + kFxFop, static_cast<std::uint16_t>(load<std::uint16_t>(area + kFxFop) & 0x7ff));
+  const std::uint64_t mask = wide ? ~std::uint64_t{0} : 0xffffffff;
+  store(v.x87.data() + kFxRip, load<std::uint64_t>(area + kFxRip) & mask);
+  store(v.x87.data() + kFxDp, load<std::uint64_t>(area + kFxDp) & mask);
   for (unsigned i = 0; i < 8; ++i) std::memcpy(v.x87.data() + kFxSt + 16 * i, area + kFxSt + 16 * i, 10);
-  v.x87[kFxFtw + 1] = std::byte{0};
-  forget_x87_pointers(v);
 }
 void init_x87(VectorState& v) {
   std::memset(v.x87.data(), 0, kFxMxcsr);
@@ -64,15 +79,15 @@ void take_xmm(VectorState& v, const std::byte* area, unsigned count) {
 void init_xmm(VectorState& v, unsigned count) {
   for (unsigned i = 0; i < count; ++i) std::memset(v.ymm[i].data(), 0, 16);
 }
-void take_avx(VectorState& v, const std::byte* area) {
-  for (unsigned i = 0; i < 16; ++i) std::memcpy(v.ymm[i].data() + 16, area + 16 * i, 16);
+void take_avx(VectorState& v, const std::byte* area, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memcpy(v.ymm[i].data() + 16, area + 16 * i, 16);
 }
-void init_avx(VectorState& v) {
-  for (auto& r : v.ymm) std::memset(r.data() + 16, 0, 16);
+void init_avx(VectorState& v, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) std::memset(v.ymm[i].data() + 16, 0, 16);
 }
 
-// XMM8-15 exist in 64-bit mode only.
-unsigned xmm_count(const Core& core) { return core.code64 ? 16 : 8; }
+// Registers 8 to 15 exist in 64-bit mode only.
+unsigned vector_count(const Core& core) { return core.code64 ? 16 : 8; }
 
 bool all_zero(const std::byte* from, std::size_t size) {
   return std::all_of(from, from + size, [](std::byte b) { return b == std::byte{0}; });
@@ -93,36 +108,36 @@ std::uint64_t in_use(const VectorState& v) {
   return used;
 }
 
+bool is_wide(const Op* op) { return (op->aux & kWide) != 0; }
+
 const Op* op_fxsave(Core& core, const Op* op) {
-  if ((core.cr0 & kCr0Em) != 0) return core.fault(kVectorUd);
-  if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
+  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if ((va & 15) != 0) return core.fault(kVectorGp, 0);
   std::array<std::byte, kFxSize> area;
   // The last 96 bytes are the program's own; FFXSR leaves out the XMM registers at CPL 0.
   if (!core.probe_write(va, kFxSize) || !core.read_slow(va, area.data(), area.size())) return core.fault();
   std::memset(area.data(), 0, kFxXmm);
-  put_x87(core.vec, area.data());
+  put_x87(core.vec, area.data(), is_wide(op));
   put_mxcsr(core.vec, area.data());
   const bool fast = (core.efer & kEferFfxsr) != 0 && core.cpl == 0 && core.code64;
-  if (!fast) put_xmm(core.vec, area.data(), xmm_count(core));
+  if (!fast) put_xmm(core.vec, area.data(), vector_count(core));
   if (!core.write_slow(va, area.data(), area.size())) return core.fault();
   return op + 1;
 }
 
 const Op* op_fxrstor(Core& core, const Op* op) {
-  if ((core.cr0 & kCr0Em) != 0) return core.fault(kVectorUd);
-  if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
+  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if ((va & 15) != 0) return core.fault(kVectorGp, 0);
   std::array<std::byte, kFxSize> area;
   if (!core.read_slow(va, area.data(), area.size())) return core.fault();
   const auto mxcsr = load<std::uint32_t>(area.data() + kFxMxcsr);
   if ((mxcsr & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
-  take_x87(core.vec, area.data());
+  take_x87(core.vec, area.data(), is_wide(op));
   core.vec.mxcsr = mxcsr;
   const bool fast = (core.efer & kEferFfxsr) != 0 && core.cpl == 0 && core.code64;
-  if (!fast) take_xmm(core.vec, area.data(), xmm_count(core));
+  if (!fast) take_xmm(core.vec, area.data(), vector_count(core));
   return op + 1;
 }
 
@@ -139,24 +154,26 @@ const Op* op_xsave(Core& core, const Op* op) {
   if ((va & 63) != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t rfbm = requested(core, op);
   const bool compact = (op->aux & kCompactForm) != 0;
-  const std::uint64_t used = in_use(core.vec);
-  const bool has_avx = (rfbm & kXcr0Avx) != 0;
-  const std::size_t size = has_avx ? kAreaSize : kHeader + kHeaderSize;
+  std::uint64_t used = in_use(core.vec);
+  // In the compacted form MXCSR is a part of the SSE component.
+  if (compact && core.vec.mxcsr != kMxcsrReset) used |= kXcr0Sse;
+  // The optimising forms leave a component alone that is in its initial state.
+  const std::uint64_t write = (op->aux & kOptimise) != 0 ? rfbm & used : rfbm;
+  const unsigned count = vector_count(core);
+  const std::size_t size = (write & kXcr0Avx) != 0 ? kAreaSize : kHeader + kHeaderSize;
 
   Area area;
   if (!core.probe_write(va, size) || !core.read_slow(va, area.data(), size)) return core.fault();
-  const auto old_bv = load<std::uint64_t>(area.data() + kHeader);
-  // The optimising forms leave a component alone that is in its initial state.
-  const std::uint64_t write = (op->aux & kOptimise) != 0 ? rfbm & used : rfbm;
-  if ((write & kXcr0X87) != 0) put_x87(core.vec, area.data());
-  if ((write & kXcr0Sse) != 0) put_xmm(core.vec, area.data(), xmm_count(core));
-  // MXCSR belongs to SSE and AVX alike; the compacting forms take it with SSE only.
-  if ((rfbm & (compact ? kXcr0Sse : kXcr0Sse | kXcr0Avx)) != 0) put_mxcsr(core.vec, area.data());
-  if ((write & kXcr0Avx) != 0) put_avx(core.vec, area.data() + kAvxOffset);
+  if ((write & kXcr0X87) != 0) put_x87(core.vec, area.data(), is_wide(op));
+  if ((write & kXcr0Sse) != 0) put_xmm(core.vec, area.data(), count);
+  if ((write & kXcr0Avx) != 0) put_avx(core.vec, area.data() + kAvxOffset, count);
   if (compact) {
+    if ((rfbm & used & kXcr0Sse) != 0) put_mxcsr(core.vec, area.data());
     store(area.data() + kHeader, rfbm & used);
     store(area.data() + kHeader + 8, kCompacted | rfbm);
   } else {
+    if ((rfbm & kXcr0Ymm) != 0) put_mxcsr(core.vec, area.data());
+    const auto old_bv = load<std::uint64_t>(area.data() + kHeader);
     store(area.data() + kHeader, (old_bv & ~rfbm) | (rfbm & used));
   }
   if (!core.write_slow(va, area.data(), size)) return core.fault();
@@ -186,48 +203,48 @@ const Op* op_xrstor(Core& core, const Op* op) {
   const std::uint64_t va = core.address(op);
   if ((va & 63) != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t rfbm = requested(core, op);
-  const bool has_avx = (rfbm & kXcr0Avx) != 0;
   Area area;
-  if (!core.read_slow(va, area.data(), has_avx ? kAreaSize : kHeader + kHeaderSize)) return core.fault();
+  if (!core.read_slow(va, area.data(), kHeader + kHeaderSize)) return core.fault();
   if (!header_valid(core, area, supervisor)) return core.fault();
   const auto bv = load<std::uint64_t>(area.data() + kHeader);
   const bool compact = (load<std::uint64_t>(area.data() + kHeader + 8) & kCompacted) != 0;
-  const bool loads_mxcsr = compact ? (rfbm & bv & kXcr0Sse) != 0 : (rfbm & (kXcr0Sse | kXcr0Avx)) != 0;
+  const std::uint64_t loaded = rfbm & bv;  // the others of `rfbm` get their initial state
+  if ((loaded & kXcr0Avx) != 0 && !core.read_slow(va + kAvxOffset, area.data() + kAvxOffset, kAvxSize)) {
+    return core.fault();
+  }
+  const bool loads_mxcsr = compact ? (loaded & kXcr0Sse) != 0 : (rfbm & kXcr0Ymm) != 0;
   const auto mxcsr = load<std::uint32_t>(area.data() + kFxMxcsr);
   if (loads_mxcsr && (mxcsr & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
 
   VectorState& v = core.vec;
+  const unsigned count = vector_count(core);
   if (loads_mxcsr) {
     v.mxcsr = mxcsr;
   } else if (compact && (rfbm & kXcr0Sse) != 0) {
-    v.mxcsr = 0x1f80;
+    v.mxcsr = kMxcsrReset;
   }
-  if ((rfbm & kXcr0X87) != 0) {
-    if ((bv & kXcr0X87) != 0) {
-      take_x87(v, area.data());
-    } else {
-      init_x87(v);
-    }
+  if ((loaded & kXcr0X87) != 0) {
+    take_x87(v, area.data(), is_wide(op));
+  } else if ((rfbm & kXcr0X87) != 0) {
+    init_x87(v);
   }
-  if ((rfbm & kXcr0Sse) != 0) {
-    if ((bv & kXcr0Sse) != 0) {
-      take_xmm(v, area.data(), xmm_count(core));
-    } else {
-      init_xmm(v, xmm_count(core));
-    }
+  if ((loaded & kXcr0Sse) != 0) {
+    take_xmm(v, area.data(), count);
+  } else if ((rfbm & kXcr0Sse) != 0) {
+    init_xmm(v, count);
   }
-  if (has_avx) {
-    if ((bv & kXcr0Avx) != 0) {
-      take_avx(v, area.data() + kAvxOffset);
-    } else {
-      init_avx(v);
-    }
+  if ((loaded & kXcr0Avx) != 0) {
+    take_avx(v, area.data() + kAvxOffset, count);
+  } else if ((rfbm & kXcr0Avx) != 0) {
+    init_avx(v, count);
   }
   return op + 1;
 }
 
+// kVex: VLDMXCSR, VSTMXCSR.
+template <bool kVex>
 const Op* op_ldmxcsr(Core& core, const Op* op) {
-  if (!sse_available(core)) return core.fault();
+  if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   std::uint32_t value = 0;
   if (!core.read(core.address(op), value)) return core.fault();
   if ((value & ~kMxcsrValid) != 0) return core.fault(kVectorGp, 0);
@@ -235,8 +252,9 @@ const Op* op_ldmxcsr(Core& core, const Op* op) {
   return op + 1;
 }
 
+template <bool kVex>
 const Op* op_stmxcsr(Core& core, const Op* op) {
-  if (!sse_available(core)) return core.fault();
+  if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   if (!core.write(core.address(op), core.vec.mxcsr)) return core.fault();
   return op + 1;
 }
@@ -263,8 +281,10 @@ constexpr StateForm kForms[] = {
     {ZYDIS_MNEMONIC_XRSTOR64, op_xrstor, kWide},
     {ZYDIS_MNEMONIC_XRSTORS, op_xrstor, kSupervisor},
     {ZYDIS_MNEMONIC_XRSTORS64, op_xrstor, kWide | kSupervisor},
-    {ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr, 0},
-    {ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr, 0},
+    {ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr<false>, 0},
+    {ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr<false>, 0},
+    {ZYDIS_MNEMONIC_VLDMXCSR, op_ldmxcsr<true>, 0},
+    {ZYDIS_MNEMONIC_VSTMXCSR, op_stmxcsr<true>, 0},
 };
 
 }  // namespace

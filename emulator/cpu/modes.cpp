@@ -45,6 +45,8 @@ unsigned Core::mode_bits() const noexcept {
 void Core::update_mode() noexcept {
   long_mode = (efer & kEferLma) != 0;
   code64 = long_mode && (seg[kCs].attributes & kSegLong) != 0;
+  sse_ready = (cr0 & (kCr0Em | kCr0Ts)) == 0 && (cr4 & kCr4Osfxsr) != 0;
+  avx_ready = (cr0 & (kCr0Pe | kCr0Ts)) == kCr0Pe && (cr4 & kCr4Osxsave) != 0 && (vec.xcr0 & kXcr0Ymm) == kXcr0Ymm;
   jump_key = (cpl == 3 ? user_jumps << 8 | 0x80 : supervisor_jumps << 8) | mode_bits();
   select_tlb();
 }

@@ -66,6 +66,12 @@ inline constexpr std::uint64_t kEferNxe = 1U << 11;
 inline constexpr std::uint64_t kEferSvme = 1U << 12;
 inline constexpr std::uint64_t kEferFfxsr = 1U << 14;
 
+// XCR0 (APM vol. 2, 11.5.2)
+inline constexpr std::uint64_t kXcr0X87 = 1;
+inline constexpr std::uint64_t kXcr0Sse = 2;
+inline constexpr std::uint64_t kXcr0Avx = 4;
+inline constexpr std::uint64_t kXcr0Ymm = kXcr0Sse | kXcr0Avx;  // what AVX instructions want
+
 // Exception vectors (APM vol. 2 table 8-1).
 enum Vector : std::uint8_t {
   kVectorDe = 0,
@@ -114,7 +120,8 @@ struct VectorState {
   std::uint32_t mxcsr = 0x1f80;
   std::uint64_t xcr0 = 1;
   std::uint32_t pkru = 0;
-  std::uint32_t host_mxcsr = 0x1f80;  // what compiled code expects: loaded again after each stub
+  // Memory operand of an instruction that runs in host code, when it cannot use the guest's page itself.
+  alignas(64) std::array<std::byte, 128> operand{};
 };
 
 }  // namespace sevisor::emulator

@@ -6,6 +6,7 @@
 
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/features.hpp"
 
 namespace sevisor::emulator {
 
@@ -43,20 +44,13 @@ const Op* store_word(Core& core, const Op* op, std::uint64_t value);
 }
 // op.bits: the operand size in bytes.
 inline void set_size(const Insn& insn, Op& op) { op.bits = static_cast<std::uint8_t>(insn.operand_bits() / 8); }
-// Bits that exist here: of CR4, EFER and XCR0. CPUID must not offer more.
+// Bits that exist here: of CR4 and EFER (XCR0: features.hpp). CPUID must not offer more.
 inline constexpr std::uint64_t kCr4Pvi = 1U << 1;
 inline constexpr std::uint64_t kCr4Implemented = kCr4Vme | kCr4Pvi | kCr4Tsd | kCr4De | kCr4Pse | kCr4Pae | kCr4Mce |
                                                  kCr4Pge | kCr4Pce | kCr4Osfxsr | kCr4Osxmmexcpt | kCr4Umip |
                                                  kCr4Fsgsbase | kCr4Osxsave | kCr4Smep | kCr4Smap;
 inline constexpr std::uint64_t kEferWritable = kEferSce | kEferLme | kEferNxe | kEferFfxsr;
 inline constexpr std::uint64_t kEferIgnored = kEferLma | kEferSvme;  // WRMSR has no effect on them (3.1.7; 15.35.10)
-inline constexpr std::uint64_t kXcr0X87 = 1;
-inline constexpr std::uint64_t kXcr0Sse = 2;
-inline constexpr std::uint64_t kXcr0Avx = 4;
-[[nodiscard]] constexpr bool valid_xcr0(std::uint64_t value) noexcept {
-  const bool known = (value & ~(kXcr0X87 | kXcr0Sse | kXcr0Avx)) == 0 && (value & kXcr0X87) != 0;
-  return known && (value & (kXcr0Avx | kXcr0Sse)) != kXcr0Avx;
-}
 // DR6: what a write can change, and what always reads 1.
 inline constexpr std::uint64_t kDr6Writable = 0xe00f;
 inline constexpr std::uint64_t kDr6Fixed = 0xffff'0ff0;

@@ -1,31 +1,45 @@
-// Shared by the files that run x87, MMX and SSE instructions.
+// Shared by the files that run x87, MMX, SSE and AVX instructions.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "base/bytes.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/host_stubs.hpp"
+
+// The stubs are no C++ functions: they carry no type for -fsanitize=function to check.
+#if defined(__clang__)
+#define SEVISOR_CALLS_STUB __attribute__((no_sanitize("function")))
+#else
+#define SEVISOR_CALLS_STUB
+#endif
 
 namespace sevisor::emulator {
 
-// Op::aux bits of operations that run in a host stub; Op::bits is the memory operand's size in bytes.
+// Op::aux bits of operations that run in a host stub; Op::imm is the stub, Op::bits the memory operand's size in bytes.
 enum StubFlag : std::uint8_t {
   kStubMemory = 1,
   kStubReads = 2,
   kStubWrites = 4,
-  kStubAligned = 8,    // #GP unless the operand is 16-byte aligned
+  kStubAligned = 8,    // #GP unless the operand is aligned to its size
   kStubFlagsOut = 16,  // RFLAGS of the host after it are the guest's
-  kStubFloat = 32,     // uses MXCSR, may raise #XF
-  kStubControl = 64,   // x87 instruction that reads or changes the control word itself
-  kStubNoWait = 128,   // x87 instruction that does not look at pending exceptions
+  kStubFlagsIn = 32,   // wants the guest's RFLAGS at the end of the operand
+  kStubMmx = 64,       // MMX registers: runs under x87's rules too
+  kStubVex = 128,      // VEX-encoded: runs under AVX's rules
 };
-inline constexpr std::size_t kStubMemorySize = 128;
+inline constexpr std::size_t kStubFlagsOffset = 120;  // in VectorState::operand
 
 // MXCSR (APM vol. 1, 4.2.2).
 inline constexpr std::uint32_t kMxcsrFlags = 0x3f;
 inline constexpr unsigned kMxcsrMaskShift = 7;
-inline constexpr std::uint32_t kMxcsrValid = 0xffff;
+inline constexpr std::uint32_t kMxcsrMasks = kMxcsrFlags << kMxcsrMaskShift;
+inline constexpr std::uint32_t kMxcsrControl = 0xe040;  // RC, FTZ, DAZ
+inline constexpr std::uint32_t kMxcsrFtz = 0x8000;
+inline constexpr std::uint32_t kMxcsrReset = 0x1f80;
+inline constexpr std::uint32_t kMxcsrMisaligned = 0x20000;  // MM: 16-byte operands need no alignment
+inline constexpr std::uint32_t kMxcsrValid = 0xffff | kMxcsrMisaligned;
 
 // Fields of the FXSAVE64 image in VectorState::x87 (APM vol. 2, 11.5.5).
 inline constexpr std::size_t kFxFcw = 0;
@@ -33,35 +47,77 @@ inline constexpr std::size_t kFxFsw = 2;
 inline constexpr std::size_t kFxFtw = 4;
 inline constexpr std::size_t kFxFop = 6;
 inline constexpr std::size_t kFxRip = 8;
+inline constexpr std::size_t kFxDp = 16;
 inline constexpr std::size_t kFxMxcsr = 24;
 inline constexpr std::size_t kFxMxcsrMask = 28;
 inline constexpr std::size_t kFxSt = 32;
 inline constexpr std::size_t kFxXmm = 160;
 inline constexpr std::size_t kFxSize = 512;
 
-// XCR0 (APM vol. 2, 11.5.2).
-inline constexpr std::uint64_t kXcr0X87 = 1;
-inline constexpr std::uint64_t kXcr0Sse = 2;
-inline constexpr std::uint64_t kXcr0Avx = 4;
+// #UD or #NM as the control registers ask for; true when the instruction may run.
+[[nodiscard]] bool refuse_sse(Core& core) noexcept;
+[[nodiscard]] bool refuse_avx(Core& core) noexcept;
+[[nodiscard]] inline bool sse_available(Core& core) noexcept { return core.sse_ready || refuse_sse(core); }
+[[nodiscard]] inline bool avx_available(Core& core) noexcept { return core.avx_ready || refuse_avx(core); }
 
-// #UD or #NM as CR0 and CR4 ask for an SSE instruction; true when it may run.
-[[nodiscard]] inline bool sse_available(Core& core) noexcept {
-  if ((core.cr0 & (kCr0Em | kCr0Ts)) == 0 && (core.cr4 & kCr4Osfxsr) != 0) [[likely]]
+// #GP(0) if `va` is not aligned to `size` and MXCSR.MM does not waive it.
+[[nodiscard]] inline bool aligned_enough(Core& core, std::uint64_t va, std::uint64_t size) noexcept {
+  if ((va & (size - 1)) == 0 || (core.vec.mxcsr & kMxcsrMisaligned) != 0) [[likely]]
     return true;
-  return core.raise((core.cr0 & kCr0Em) != 0 || (core.cr4 & kCr4Osfxsr) == 0 ? kVectorUd : kVectorNm);
+  return core.raise(kVectorGp, 0);
 }
 
-// Sets FIP, FDP, FOP to 0, which AMD processors leave alone anyway unless an exception is pending: no host address
-// shows.
-void forget_x87_pointers(VectorState& state) noexcept;
+SEVISOR_CALLS_STUB inline std::uint64_t call_stub(Core& core, const Op* op, std::byte* memory) {
+  HostStub stub;
+  static_assert(sizeof stub == sizeof op->imm);
+  std::memcpy(&stub, &op->imm, sizeof stub);
+  return stub(&core.vec, memory, core.gpr.data());
+}
 
-// vector_stub.cpp: writes the host code that runs `insn`, and fills op.imm (the stub), op.aux, op.bits and the memory
-// operand. false for a form it cannot express.
-[[nodiscard]] bool make_stub(const Insn& insn, Op& op);
+// --- exec_x87.cpp
 
-// Selectors, each for one group.
-[[nodiscard]] bool select_sse(Insn& insn, Op& op);    // exec_sse.cpp
-[[nodiscard]] bool select_x87(Insn& insn, Op& op);    // exec_x87.cpp: x87 and MMX
-[[nodiscard]] bool select_state(Insn& insn, Op& op);  // exec_xsave.cpp: FXSAVE, XSAVE families, LDMXCSR, STMXCSR
+[[nodiscard]] inline std::uint16_t x87_field(const Core& core, std::size_t offset) {
+  return load<std::uint16_t>(core.vec.x87.data() + offset);
+}
+inline void set_x87_field(Core& core, std::size_t offset, unsigned value) {
+  store(core.vec.x87.data() + offset, static_cast<std::uint16_t>(value));
+}
+// An exception is unmasked and waits for the next instruction that looks.
+[[nodiscard]] inline bool x87_pending(const Core& core) {
+  constexpr unsigned kExceptions = 0x3f;
+  return (x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kExceptions) != 0;
+}
+// Runs a stub that uses x87 registers; the instruction and data pointers stay the guest's.
+std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory);
+
+// --- vector_stub.cpp
+
+// What make_stub() found about the instruction.
+struct StubTraits {
+  bool floating = false;  // uses MXCSR, may raise #XF
+  bool xmm = false;       // names an XMM register
+  bool ignores_ftz = false;
+};
+// Writes the host code that runs `insn`, and fills op.imm (the stub), op.aux, op.bits and the memory operand. false for
+// a form it cannot express.
+[[nodiscard]] bool make_stub(const Insn& insn, Op& op, StubTraits& traits);
+
+// --- vector_run.cpp: the handlers of stubs with SSE, AVX or MMX instructions.
+
+void use_stub(const StubTraits& traits, Op& op);
+
+// --- Selectors, each for one group.
+
+[[nodiscard]] bool select_sse(Insn& insn, Op& op);          // exec_sse.cpp: SSE and MMX
+[[nodiscard]] bool select_avx(Insn& insn, Op& op);          // exec_avx.cpp
+[[nodiscard]] bool select_sse4a(Insn& insn, Op& op);        // exec_sse4a.cpp
+[[nodiscard]] bool select_x87(Insn& insn, Op& op);          // exec_x87.cpp
+[[nodiscard]] bool select_x87_control(Insn& insn, Op& op);  // exec_x87_control.cpp; declines the others
+[[nodiscard]] bool select_state(Insn& insn, Op& op);        // exec_xsave.cpp: FXSAVE, XSAVE families, LDMXCSR, STMXCSR
+
+// Number of the XMM or YMM register that operand `n` is.
+[[nodiscard]] inline std::uint8_t vector_number(const Insn& insn, unsigned n) {
+  return static_cast<std::uint8_t>(ZydisRegisterGetId(insn.op(n).reg.value));
+}
 
 }  // namespace sevisor::emulator

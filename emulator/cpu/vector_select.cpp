@@ -1,14 +1,88 @@
+// Which instructions belong to the vector units, and to which of their files.
+#include "emulator/cpu/features.hpp"
 #include "emulator/cpu/vector.hpp"
 
 namespace sevisor::emulator {
 
 namespace {
 
-enum class Group : std::uint8_t { kNone, kSse, kX87, kMmx, kState, kAbsent };
+enum class Group : std::uint8_t { kNone, kSse, kAvx, kSse4a, kX87, kState, kAbsent };
+
+Group when(bool there, Group group) { return there ? group : Group::kAbsent; }
+
+// Groups of the host's extensions.
+Group extension_group(const ZydisDecodedInstruction& info) {
+  const HostExtensions& host = host_extensions();
+  const bool vex = info.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  const bool wide = info.avx.vector_length > 128;
+  switch (info.meta.isa_ext) {
+    case ZYDIS_ISA_EXT_MMX:
+    case ZYDIS_ISA_EXT_SSE:
+    case ZYDIS_ISA_EXT_SSE2:
+      return Group::kSse;
+    case ZYDIS_ISA_EXT_SSE3:
+      return when(host.sse3, info.mnemonic == ZYDIS_MNEMONIC_FISTTP ? Group::kX87 : Group::kSse);
+    case ZYDIS_ISA_EXT_SSSE3:
+      return when(host.ssse3, Group::kSse);
+    case ZYDIS_ISA_EXT_SSE4:
+      return when(info.meta.isa_set == ZYDIS_ISA_SET_SSE42 ? host.sse42 : host.sse41, Group::kSse);
+    case ZYDIS_ISA_EXT_SSE4A:
+      return Group::kSse4a;
+    case ZYDIS_ISA_EXT_SHA:
+      return when(host.sha, Group::kSse);
+    case ZYDIS_ISA_EXT_AES:
+      return when(host.aes, Group::kSse);
+    case ZYDIS_ISA_EXT_PCLMULQDQ:
+      return vex ? when(host.avx && host.pclmulqdq, Group::kAvx) : when(host.pclmulqdq, Group::kSse);
+    case ZYDIS_ISA_EXT_AVX:
+      // Zydis counts VPCLMULQDQ of XMM registers to AVX.
+      return when(host.avx && (info.mnemonic != ZYDIS_MNEMONIC_VPCLMULQDQ || host.pclmulqdq), Group::kAvx);
+    case ZYDIS_ISA_EXT_AVXAES:
+      return when(host.avx && host.aes, Group::kAvx);
+    case ZYDIS_ISA_EXT_AVX2:
+    case ZYDIS_ISA_EXT_AVX2GATHER:
+      return when(host.avx2, Group::kAvx);
+    case ZYDIS_ISA_EXT_FMA:
+      return when(host.fma, Group::kAvx);
+    case ZYDIS_ISA_EXT_F16C:
+      return when(host.f16c, Group::kAvx);
+    case ZYDIS_ISA_EXT_VAES:
+      return when(vex && wide && host.vaes, Group::kAvx);
+    case ZYDIS_ISA_EXT_VPCLMULQDQ:
+      return when(vex && wide && host.vpclmulqdq, Group::kAvx);
+    case ZYDIS_ISA_EXT_X87:
+      return Group::kX87;
+    case ZYDIS_ISA_EXT_XSAVE:
+    case ZYDIS_ISA_EXT_XSAVEC:
+    case ZYDIS_ISA_EXT_XSAVEOPT:
+    case ZYDIS_ISA_EXT_XSAVES:
+      return Group::kState;
+    case ZYDIS_ISA_EXT_AVX512EVEX:  // not advertised
+    case ZYDIS_ISA_EXT_AVX512VEX:
+    case ZYDIS_ISA_EXT_AVX_VNNI:
+    case ZYDIS_ISA_EXT_AMX_BF16:
+    case ZYDIS_ISA_EXT_AMX_INT8:
+    case ZYDIS_ISA_EXT_AMX_TILE:
+    case ZYDIS_ISA_EXT_FMA4:
+    case ZYDIS_ISA_EXT_XOP:
+    case ZYDIS_ISA_EXT_TBM:
+    case ZYDIS_ISA_EXT_GFNI:
+    case ZYDIS_ISA_EXT_AMD3DNOW:
+    case ZYDIS_ISA_EXT_PADLOCK:
+    case ZYDIS_ISA_EXT_KNC:
+    case ZYDIS_ISA_EXT_KNCE:
+    case ZYDIS_ISA_EXT_KNCV:
+    case ZYDIS_ISA_EXT_KEYLOCKER:
+    case ZYDIS_ISA_EXT_KEYLOCKER_WIDE:
+      return Group::kAbsent;
+    default:
+      return Group::kNone;
+  }
+}
 
 Group group_of(const ZydisDecodedInstruction& info) {
-  switch (info.mnemonic) {  // in an SSE instruction set by name only
-    case ZYDIS_MNEMONIC_LFENCE:
+  switch (info.mnemonic) {
+    case ZYDIS_MNEMONIC_LFENCE:  // in an SSE instruction set by name only
     case ZYDIS_MNEMONIC_MFENCE:
     case ZYDIS_MNEMONIC_SFENCE:
     case ZYDIS_MNEMONIC_CRC32:
@@ -17,66 +91,26 @@ Group group_of(const ZydisDecodedInstruction& info) {
     case ZYDIS_MNEMONIC_XGETBV:
     case ZYDIS_MNEMONIC_XSETBV:
     case ZYDIS_MNEMONIC_PAUSE:
+    case ZYDIS_MNEMONIC_PREFETCHNTA:
+    case ZYDIS_MNEMONIC_PREFETCHT0:
+    case ZYDIS_MNEMONIC_PREFETCHT1:
+    case ZYDIS_MNEMONIC_PREFETCHT2:
+    case ZYDIS_MNEMONIC_PREFETCH:
+    case ZYDIS_MNEMONIC_PREFETCHW:
       return Group::kNone;
-    default:
-      break;
-  }
-  switch (info.meta.isa_set) {
-    case ZYDIS_ISA_SET_SSE:
-    case ZYDIS_ISA_SET_SSE2:
-    case ZYDIS_ISA_SET_SSE3:
-    case ZYDIS_ISA_SET_SSSE3:
-    case ZYDIS_ISA_SET_SSE4:
-    case ZYDIS_ISA_SET_SSE42:
-    case ZYDIS_ISA_SET_SSE2MMX:
-      return Group::kSse;
-    case ZYDIS_ISA_SET_PENTIUMMMX:
-    case ZYDIS_ISA_SET_SSSE3MMX:
-      return Group::kMmx;
-    case ZYDIS_ISA_SET_X87:
-    case ZYDIS_ISA_SET_SSE3X87:
-    case ZYDIS_ISA_SET_FCMOV:
-      return Group::kX87;
-    case ZYDIS_ISA_SET_FXSAVE:
-    case ZYDIS_ISA_SET_FXSAVE64:
-    case ZYDIS_ISA_SET_XSAVE:
-    case ZYDIS_ISA_SET_XSAVEC:
-    case ZYDIS_ISA_SET_XSAVEOPT:
-    case ZYDIS_ISA_SET_XSAVES:
-    case ZYDIS_ISA_SET_SSEMXCSR:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_STMXCSR:
       return Group::kState;
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_VSTMXCSR:
+      return when(host_extensions().avx, Group::kState);
     default:
-      break;
+      return extension_group(info);
   }
-  switch (info.meta.isa_ext) {  // vector extensions that CPUID does not advertise
-    case ZYDIS_ISA_EXT_AVX:
-    case ZYDIS_ISA_EXT_AVX2:
-    case ZYDIS_ISA_EXT_AVX2GATHER:
-    case ZYDIS_ISA_EXT_AVX512EVEX:
-    case ZYDIS_ISA_EXT_AVX512VEX:
-    case ZYDIS_ISA_EXT_AVXAES:
-    case ZYDIS_ISA_EXT_F16C:
-    case ZYDIS_ISA_EXT_FMA:
-    case ZYDIS_ISA_EXT_FMA4:
-    case ZYDIS_ISA_EXT_XOP:
-    case ZYDIS_ISA_EXT_AES:
-    case ZYDIS_ISA_EXT_PCLMULQDQ:
-    case ZYDIS_ISA_EXT_SHA:
-    case ZYDIS_ISA_EXT_SSE4A:
-    case ZYDIS_ISA_EXT_AMD3DNOW:
-    case ZYDIS_ISA_EXT_GFNI:
-      return Group::kAbsent;
-    default:
-      return Group::kNone;
-  }
-}
-
-// MMX registers among the operands make any instruction one of the x87 unit.
-bool uses_mmx(const Insn& insn) {
-  for (unsigned n = 0; n < insn.info.operand_count; ++n) {
-    if (insn.is_reg(n) && ZydisRegisterGetClass(insn.op(n).reg.value) == ZYDIS_REGCLASS_MMX) return true;
-  }
-  return false;
 }
 
 }  // namespace
@@ -86,9 +120,12 @@ bool is_vector(const ZydisDecodedInstruction& info) { return group_of(info) != G
 bool select_vector(Insn& insn, Op& op) {
   switch (group_of(insn.info)) {
     case Group::kSse:
-      return uses_mmx(insn) ? select_x87(insn, op) : select_sse(insn, op);
+      return select_sse(insn, op);
+    case Group::kAvx:
+      return select_avx(insn, op);
+    case Group::kSse4a:
+      return select_sse4a(insn, op);
     case Group::kX87:
-    case Group::kMmx:
       return select_x87(insn, op);
     case Group::kState:
       return select_state(insn, op);

@@ -12,6 +12,7 @@ namespace sevisor::emulator {
 namespace {
 
 constexpr std::size_t kYmmOffset = 0;
+constexpr std::size_t kYmmSize = 32;
 static_assert(offsetof(VectorState, ymm) == kYmmOffset);
 
 constexpr std::uint8_t kModRegister = 3;
@@ -33,15 +34,16 @@ class Code {
   void xmm(unsigned n, bool to_state) {
     if (n >= 8) byte(0x44);
     bytes({0x0f, to_state ? 0x29U : 0x28U, 0x80 | (n & 7) << 3 | 7});
-    disp32(kYmmOffset + n * 32);
+    disp32(kYmmOffset + n * kYmmSize);
   }
-  // MOV between one of RAX, RCX, RDX, RBX and a slot of Core::gpr at R10.
+  // VMOVAPS between YMM n and the state at RDI.
+  void ymm(unsigned n, bool to_state) {
+    bytes({0xc5, n >= 8 ? 0x7cU : 0xfcU, to_state ? 0x29U : 0x28U, 0x80 | (n & 7) << 3 | 7});
+    disp32(kYmmOffset + n * kYmmSize);
+  }
+  // MOV between one of RAX, RCX, RDX and a slot of Core::gpr at R10.
   void gpr(unsigned host, std::size_t offset, bool to_state) {
     bytes({0x49, to_state ? 0x89U : 0x8bU, 0x80 | host << 3 | 2});
-    disp32(offset);
-  }
-  void mxcsr(unsigned opcode_extension, std::size_t offset) {
-    bytes({0x0f, 0xae, 0x80 | opcode_extension << 3 | 7});
     disp32(offset);
   }
   void x87(unsigned opcode_extension) {  // FXSAVE64 /0, FXRSTOR64 /1
@@ -54,9 +56,6 @@ class Code {
   std::vector<std::uint8_t> out_;
 };
 
-constexpr unsigned kLdmxcsr = 2;
-constexpr unsigned kStmxcsr = 3;
-
 struct GprUse {
   unsigned host = 0;       // host register number: 0 RAX, 1 RCX, 2 RDX
   std::size_t offset = 0;  // of the guest's in Core::gpr
@@ -65,13 +64,15 @@ struct GprUse {
 
 // What the instruction touches.
 struct Uses {
-  std::vector<unsigned> xmm_read, xmm_written;
+  std::vector<unsigned> vectors_read, vectors_written;
   std::vector<GprUse> gprs;
   bool gpr_in_reg = false;  // ModRM.reg (rm) names a general register: it becomes RAX
   bool gpr_in_rm = false;
   bool flags_in = false;
   bool flags_out = false;
+  bool vex = false;
   bool x87 = false;
+  bool mmx = false;
   const ZydisDecodedOperand* memory = nullptr;
 };
 
@@ -92,21 +93,28 @@ bool add_general(const ZydisDecodedOperand& o, Uses& uses) {
   return true;
 }
 
+void add_vector(const ZydisDecodedOperand& o, Uses& uses) {
+  const auto number = static_cast<unsigned>(ZydisRegisterGetId(o.reg.value));
+  // Legacy instructions keep what they do not write.
+  if (reads(o) || !uses.vex) uses.vectors_read.push_back(number);
+  if (writes(o)) uses.vectors_written.push_back(number);
+}
+
 bool collect(const Insn& insn, Uses& uses) {
+  uses.vex = insn.info.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
   for (unsigned n = 0; n < insn.info.operand_count; ++n) {
     const ZydisDecodedOperand& o = insn.op(n);
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-      if (uses.memory != nullptr || o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN) return false;
+      const bool plain = o.mem.type == ZYDIS_MEMOP_TYPE_MEM && o.visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN;
+      if (uses.memory != nullptr || !plain) return false;
       uses.memory = &o;
     }
     if (o.type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
     switch (ZydisRegisterGetClass(o.reg.value)) {
-      case ZYDIS_REGCLASS_XMM: {
-        const auto number = static_cast<unsigned>(ZydisRegisterGetId(o.reg.value));
-        uses.xmm_read.push_back(number);  // written ones too: many keep a part
-        if (writes(o)) uses.xmm_written.push_back(number);
+      case ZYDIS_REGCLASS_XMM:
+      case ZYDIS_REGCLASS_YMM:
+        add_vector(o, uses);
         break;
-      }
       case ZYDIS_REGCLASS_GPR8:
       case ZYDIS_REGCLASS_GPR16:
       case ZYDIS_REGCLASS_GPR32:
@@ -114,87 +122,162 @@ bool collect(const Insn& insn, Uses& uses) {
         if (!add_general(o, uses)) return false;
         break;
       case ZYDIS_REGCLASS_FLAGS:
-        uses.flags_in = uses.flags_in || reads(o);
+        uses.flags_in = true;  // some leave flags as they are
         uses.flags_out = uses.flags_out || writes(o);
         break;
       case ZYDIS_REGCLASS_MMX:
-      case ZYDIS_REGCLASS_X87:
-        uses.x87 = true;
+        uses.mmx = true;
         break;
       default:
         break;
     }
   }
-  const auto set = insn.info.meta.isa_set;
-  uses.x87 = uses.x87 || set == ZYDIS_ISA_SET_X87 || set == ZYDIS_ISA_SET_FCMOV || set == ZYDIS_ISA_SET_SSE3X87 ||
-             set == ZYDIS_ISA_SET_PENTIUMMMX;
+  uses.mmx = uses.mmx || insn.info.meta.isa_ext == ZYDIS_ISA_EXT_MMX;
+  uses.x87 = uses.mmx || insn.info.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn.info.mnemonic == ZYDIS_MNEMONIC_FISTTP;
   return true;
+}
+
+// In 32-bit code VEX.W says nothing about the size of a general register.
+bool ignores_vex_w(const Insn& insn, const Uses& uses) {
+  if (insn.code64()) return false;
+  switch (insn.info.mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+      return true;
+    default:
+      return !uses.gprs.empty();
+  }
+}
+
+struct ModRm {
+  unsigned mod, reg, rm;
+};
+
+// A legacy prefix that selects the instruction or its operand size.
+bool emit_legacy_prefixes(const Insn& insn, const Uses& uses, Code& code) {
+  const auto& raw = insn.info.raw;
+  const bool has_rex = (insn.info.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+  const std::size_t end = has_rex ? raw.rex.offset : raw.prefix_count;
+  for (std::size_t i = 0; i < end; ++i) {
+    const auto b = std::to_integer<unsigned>(insn.bytes[i]);
+    if (b == 0x66 || b == 0xf2 || b == 0xf3) code.byte(b);
+  }
+  unsigned rex = 0;
+  if (has_rex) {
+    rex = (raw.rex.W != 0 ? kRexW : 0U) | (raw.rex.R != 0 ? kRexR : 0U) | (raw.rex.B != 0 ? kRexB : 0U);
+    if (uses.gpr_in_reg) rex &= ~unsigned{kRexR};
+    if (uses.gpr_in_rm || uses.memory != nullptr) rex &= ~unsigned{kRexB};
+  }
+  if (rex != 0) code.byte(0x40U | rex);
+  return true;
+}
+
+// The three-byte form, whatever the guest's was. R, X, B and vvvv stand inverted.
+void emit_vex(const Insn& insn, const Uses& uses, Code& code) {
+  constexpr unsigned kR = 0x80;
+  constexpr unsigned kX = 0x40;
+  constexpr unsigned kB = 0x20;
+  constexpr unsigned kVexW = 0x80;
+  constexpr unsigned kHighestV = 0x40;
+  constexpr unsigned kMap0F = 1;
+  const std::size_t at = insn.info.raw.vex.offset;
+  const auto first = std::to_integer<unsigned>(insn.bytes[at + 1]);
+  unsigned middle = (first & kR) | kX | kB | kMap0F;
+  unsigned last = first & ~kR;
+  if (std::to_integer<unsigned>(insn.bytes[at]) == 0xc4) {
+    middle = first | kX;
+    last = std::to_integer<unsigned>(insn.bytes[at + 2]);
+  }
+  if (uses.gpr_in_reg) middle |= kR;
+  if (uses.gpr_in_rm || uses.memory != nullptr) middle |= kB;
+  if (!insn.code64()) {
+    middle |= kR | kB;
+    last |= kHighestV;
+    if (ignores_vex_w(insn, uses)) last &= ~kVexW;
+  }
+  code.bytes({0xc4, middle, last});
+}
+
+// Is the immediate byte a register's number?
+bool fourth_register(const Insn& insn) {
+  for (unsigned n = 0; n < insn.info.operand_count; ++n) {
+    if (insn.op(n).encoding == ZYDIS_OPERAND_ENCODING_IS4) return true;
+  }
+  return false;
+}
+std::size_t immediate_size(const Insn& insn) {
+  const auto& raw = insn.info.raw;
+  const std::size_t size = raw.imm[0].size / 8U + raw.imm[1].size / 8U;
+  return size == 0 && fourth_register(insn) ? 1 : size;
 }
 
 // The instruction again, its operands where the stub keeps them.
 bool emit_instruction(const Insn& insn, const Uses& uses, Code& code) {
   const auto& info = insn.info;
   const auto& raw = info.raw;
-  if (info.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
   const bool has_modrm = (info.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
-  const bool has_rex = (info.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-  const std::size_t opcode_at = has_rex ? raw.rex.offset + std::size_t{1} : raw.prefix_count;
-
-  // In 16-bit code the x87 environment has the short form without a prefix, here with one.
-  const bool x87_short =
-      uses.x87 && uses.memory != nullptr && (uses.memory->size == 14 * 8 || uses.memory->size == 94 * 8);
-  const bool x87_long =
-      uses.x87 && uses.memory != nullptr && (uses.memory->size == 28 * 8 || uses.memory->size == 108 * 8);
-  for (std::size_t i = 0; i < opcode_at; ++i) {
-    const auto b = std::to_integer<unsigned>(insn.bytes[i]);
-    const bool mandatory = b == 0x66 || b == 0xf2 || b == 0xf3;
-    if (mandatory && !((x87_short || x87_long) && b == 0x66)) code.byte(b);
+  std::size_t opcode_at = 0;
+  if (uses.vex) {
+    emit_vex(insn, uses, code);
+    opcode_at = raw.vex.offset + std::size_t{raw.vex.size};
+  } else if (info.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
+    emit_legacy_prefixes(insn, uses, code);
+    opcode_at = (info.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 ? raw.rex.offset + std::size_t{1} : raw.prefix_count;
+  } else {
+    return false;
   }
-  if (x87_short) code.byte(0x66);
-
-  std::uint8_t rex = 0;
-  if (has_rex) {
-    rex = static_cast<std::uint8_t>((raw.rex.W != 0 ? kRexW : 0) | (raw.rex.R != 0 ? kRexR : 0) |
-                                    (raw.rex.B != 0 ? kRexB : 0));
-  }
-  auto reg = raw.modrm.reg;
-  auto rm = raw.modrm.rm;
-  auto mod = raw.modrm.mod;
-  if (uses.gpr_in_reg) {
-    reg = 0;
-    rex &= static_cast<std::uint8_t>(~kRexR);
-  }
-  if (has_modrm && uses.memory != nullptr) {
-    mod = 0;
-    rm = kRmRsi;
-    rex &= static_cast<std::uint8_t>(~kRexB);
+  ModRm modrm{raw.modrm.mod, raw.modrm.reg, raw.modrm.rm};
+  if (has_modrm && uses.memory == nullptr && modrm.mod != kModRegister) return false;
+  if (uses.gpr_in_reg) modrm.reg = 0;
+  if (uses.memory != nullptr) {
+    modrm.mod = 0;
+    modrm.rm = kRmRsi;
   } else if (uses.gpr_in_rm) {
-    rm = 0;
-    rex &= static_cast<std::uint8_t>(~kRexB);
+    modrm.rm = 0;
   }
-  if (rex != 0) code.byte(0x40U | rex);
-  const std::size_t opcode_end = has_modrm ? raw.modrm.offset : info.length - raw.imm[0].size / 8U;
-  if (has_modrm && uses.memory == nullptr && mod != kModRegister && !uses.x87) return false;
+  const std::size_t immediate_at = info.length - immediate_size(insn);
+  const std::size_t opcode_end = has_modrm ? raw.modrm.offset : immediate_at;
   for (std::size_t i = opcode_at; i < opcode_end; ++i) code.byte(std::to_integer<unsigned>(insn.bytes[i]));
-  if (has_modrm) code.byte(static_cast<unsigned>(mod << 6 | reg << 3 | rm));
-  for (const auto& imm : raw.imm) {
-    for (unsigned i = 0; i < imm.size / 8U; ++i) code.byte(std::to_integer<unsigned>(insn.bytes[imm.offset + i]));
+  if (has_modrm) code.byte(modrm.mod << 6 | modrm.reg << 3 | modrm.rm);
+  for (std::size_t i = immediate_at; i < info.length; ++i) {
+    auto b = std::to_integer<unsigned>(insn.bytes[i]);
+    if (fourth_register(insn) && !insn.code64()) b &= 0x7f;  // XMM0..7 only
+    code.byte(b);
   }
   return true;
 }
 
+// Does it read MXCSR, and may it raise #XF?
 bool is_float(const Insn& insn) {
-  const auto c = insn.info.meta.exception_class;
-  return c == ZYDIS_EXCEPTION_CLASS_SSE2 || c == ZYDIS_EXCEPTION_CLASS_SSE3;
+  switch (insn.info.mnemonic) {  // between MMX and XMM registers; Zydis has no class for them
+    case ZYDIS_MNEMONIC_CVTPI2PS:
+    case ZYDIS_MNEMONIC_CVTPI2PD:
+    case ZYDIS_MNEMONIC_CVTPS2PI:
+    case ZYDIS_MNEMONIC_CVTPD2PI:
+    case ZYDIS_MNEMONIC_CVTTPS2PI:
+    case ZYDIS_MNEMONIC_CVTTPD2PI:
+      return true;
+    default:
+      break;
+  }
+  switch (insn.info.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE3:
+    case ZYDIS_EXCEPTION_CLASS_AVX2:
+    case ZYDIS_EXCEPTION_CLASS_AVX3:
+    case ZYDIS_EXCEPTION_CLASS_AVX11:  // F16C
+      return true;
+    default:
+      return insn.info.meta.isa_ext == ZYDIS_ISA_EXT_F16C || insn.info.meta.isa_ext == ZYDIS_ISA_EXT_FMA;
+  }
 }
 
 bool needs_alignment(const Insn& insn, const Uses& uses) {
-  if (uses.memory == nullptr || uses.memory->size != 128) return false;
+  if (uses.memory == nullptr || uses.vex || uses.memory->size != 128) return false;
   switch (insn.info.mnemonic) {
-    case ZYDIS_MNEMONIC_MOVUPS:
-    case ZYDIS_MNEMONIC_MOVUPD:
-    case ZYDIS_MNEMONIC_MOVDQU:
-    case ZYDIS_MNEMONIC_LDDQU:
     case ZYDIS_MNEMONIC_PCMPESTRI:
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRI:
@@ -207,42 +290,42 @@ bool needs_alignment(const Insn& insn, const Uses& uses) {
 
 }  // namespace
 
-bool make_stub(const Insn& insn, Op& op) {
+bool make_stub(const Insn& insn, Op& op, StubTraits& traits) {
   Uses uses;
   if (!collect(insn, uses)) return false;
-  const bool uses_float = is_float(insn);
+  traits.floating = is_float(insn);
+  traits.ignores_ftz = insn.info.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH;
+  traits.xmm = !uses.vectors_read.empty();
 
   Code code;
   code.bytes({0x49, 0x89, 0xd2});  // mov r10, rdx
   constexpr unsigned kFxsave = 0;
   constexpr unsigned kFxrstor = 1;
   if (uses.x87) code.x87(kFxrstor);
-  for (const unsigned n : uses.xmm_read) code.xmm(n, false);
-  if (uses_float) code.mxcsr(kLdmxcsr, offsetof(VectorState, mxcsr));
+  for (const unsigned n : uses.vectors_read) uses.vex ? code.ymm(n, false) : code.xmm(n, false);
   for (const GprUse& g : uses.gprs) code.gpr(g.host, g.offset & ~std::size_t{7}, false);
   if (uses.flags_in) {
-    code.bytes({0xff, 0x76, kStubMemorySize - 8});  // push qword [rsi + 120]
-    code.byte(0x9d);                                // popfq
+    code.bytes({0xff, 0xb7});  // push qword [rdi + disp32]
+    code.disp32(offsetof(VectorState, operand) + kStubFlagsOffset);
+    code.byte(0x9d);  // popfq
   }
   if (!emit_instruction(insn, uses, code)) return false;
   if (uses.flags_out) code.bytes({0x9c, 0x41, 0x5b});  // pushfq; pop r11
   for (const GprUse& g : uses.gprs) {
     if (g.written) code.gpr(g.host, g.offset & ~std::size_t{7}, true);
   }
-  for (const unsigned n : uses.xmm_written) code.xmm(n, true);
-  if (uses_float) {
-    code.mxcsr(kStmxcsr, offsetof(VectorState, mxcsr));
-    code.mxcsr(kLdmxcsr, offsetof(VectorState, host_mxcsr));
-  }
+  for (const unsigned n : uses.vectors_written) uses.vex ? code.ymm(n, true) : code.xmm(n, true);
   if (uses.x87) {
     code.x87(kFxsave);
     code.bytes({0xdb, 0xe3});  // fninit: compiled code expects an empty stack
   }
+  if (uses.vex) code.bytes({0xc5, 0xf8, 0x77});        // vzeroupper: compiled code is SSE
   if (uses.flags_out) code.bytes({0x4c, 0x89, 0xd8});  // mov rax, r11
   code.byte(0xc3);
 
   op.imm = reinterpret_cast<std::uintptr_t>(insn.stubs->intern(code.get()));
-  op.aux = static_cast<std::uint8_t>((uses.flags_out ? kStubFlagsOut : 0) | (uses_float ? kStubFloat : 0));
+  op.aux = static_cast<std::uint8_t>((uses.flags_out ? kStubFlagsOut : 0) | (uses.flags_in ? kStubFlagsIn : 0) |
+                                     (uses.mmx ? kStubMmx : 0) | (uses.vex ? kStubVex : 0));
   if (uses.memory != nullptr) {
     set_memory(insn, *uses.memory, op);
     op.bits = static_cast<std::uint8_t>(uses.memory->size / 8);

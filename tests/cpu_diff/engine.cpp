@@ -56,7 +56,8 @@ struct Engine::Impl {
     core = std::make_unique<Core>(config, memory, code, clock);
     Core& c = *core;
     c.cr0 = kCr0Pe | kCr0Pg | kCr0Wp | kCr0Ne | kCr0Et | kCr0Mp;
-    c.cr4 = kCr4Pae | kCr4Osfxsr | kCr4Osxmmexcpt;
+    c.cr4 = kCr4Pae | kCr4Osfxsr | kCr4Osxmmexcpt | kCr4Osxsave;
+    c.vec.xcr0 = host_has_ymm() ? 7 : 3;
     c.cr3 = kTables;
     c.efer = kEferLme | kEferLma | kEferNxe | kEferSce;
     c.cpl = 3;
@@ -82,8 +83,8 @@ struct Engine::Impl {
     core->vec.x87 = r.fx;
     core->vec.mxcsr = load<std::uint32_t>(r.fx.data() + kFxMxcsr);
     for (std::size_t n = 0; n < 16; ++n) {
-      core->vec.ymm[n] = {};
       std::memcpy(core->vec.ymm[n].data(), r.fx.data() + kFxXmm + n * 16, 16);
+      std::memcpy(core->vec.ymm[n].data() + 16, r.ymm_high[n].data(), 16);
     }
   }
   void keep_vector(Registers& r) const {
@@ -91,6 +92,7 @@ struct Engine::Impl {
     store<std::uint32_t>(r.fx.data() + kFxMxcsr, core->vec.mxcsr);
     for (std::size_t n = 0; n < 16; ++n) {
       std::memcpy(r.fx.data() + kFxXmm + n * 16, core->vec.ymm[n].data(), 16);
+      std::memcpy(r.ymm_high[n].data(), core->vec.ymm[n].data() + 16, 16);
     }
   }
 };

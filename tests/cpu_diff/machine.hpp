@@ -29,10 +29,13 @@ enum class Mode : std::uint8_t {
 struct Registers {
   std::array<std::uint64_t, 16> gpr{};
   std::uint64_t rflags = 0x202;
-  alignas(16) std::array<std::byte, 512> fx{};  // FXSAVE64 image: x87, MXCSR, XMM0..15
+  alignas(16) std::array<std::byte, 512> fx{};           // FXSAVE64 image: x87, MXCSR, XMM0..15
+  std::array<std::array<std::byte, 16>, 16> ymm_high{};  // upper halves of YMM0..15; 0 if the host has no AVX
 };
 inline constexpr std::size_t kFxMxcsr = 24;
 inline constexpr std::size_t kFxXmm = 160;
+// Does the host have the YMM registers, and its kernel keep them?
+[[nodiscard]] bool host_has_ymm();
 // FNINIT's state with MXCSR 0x1f80.
 [[nodiscard]] Registers initial_registers();
 

@@ -25,12 +25,14 @@ struct Frame {
   std::uint64_t path;
 };
 static_assert(offsetof(Frame, regs.rflags) == 128 && offsetof(Frame, regs.fx) == 144);
-static_assert(offsetof(Frame, host_rsp) == 656 && offsetof(Frame, entry) == 664 && offsetof(Frame, far_entry) == 672);
+static_assert(offsetof(Frame, regs.ymm_high) == 656);
+static_assert(offsetof(Frame, host_rsp) == 912 && offsetof(Frame, entry) == 920 && offsetof(Frame, far_entry) == 928);
 
 }  // namespace
 
 extern "C" {
-Frame cpu_diff_frame;  // NOLINT: the assembly finds the registers here
+Frame cpu_diff_frame;       // NOLINT: the assembly finds the registers here
+std::uint8_t cpu_diff_ymm;  // NOLINT: and here whether to touch the YMM registers
 void cpu_diff_enter();
 void cpu_diff_enter_far();
 void cpu_diff_done();
@@ -125,6 +127,8 @@ void write_stub(Writer to, Mode mode, std::uint8_t path) {
 
 }  // namespace
 
+bool host_has_ymm() { return __builtin_cpu_supports("avx") != 0; }
+
 Registers initial_registers() {
   Registers r;
   constexpr std::uint16_t kControlWord = 0x37f;
@@ -134,6 +138,7 @@ Registers initial_registers() {
 }
 
 Native::Native() {
+  cpu_diff_ymm = host_has_ymm() ? 1 : 0;
   map(kCode, kPage, PROT_READ | PROT_WRITE | PROT_EXEC);
   map(kPathPage, kPage, PROT_READ | PROT_WRITE);
   map(kData - kPage, kDataSize + 2 * kPage, PROT_NONE);

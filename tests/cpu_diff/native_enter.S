@@ -3,9 +3,10 @@
 #define FRAME(offset) cpu_diff_frame + offset(%rip)
 #define RFLAGS 128
 #define FX 144
-#define HOST_RSP 656
-#define ENTRY 664
-#define FAR_ENTRY 672
+#define YMM_HIGH 656
+#define HOST_RSP 912
+#define ENTRY 920
+#define FAR_ENTRY 928
 
   .text
   .macro load_general
@@ -27,6 +28,21 @@
   mov FRAME(32), %rsp
   .endm
 
+  .macro upper_halves do
+  cmpb $0, cpu_diff_ymm(%rip)
+  je 9f
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  \do \n
+  .endr
+9:
+  .endm
+  .macro load_upper_half n
+  vinsertf128 $1, FRAME(YMM_HIGH + 16 * \n), %ymm\n, %ymm\n
+  .endm
+  .macro store_upper_half n
+  vextractf128 $1, %ymm\n, FRAME(YMM_HIGH + 16 * \n)
+  .endm
+
   .macro enter_host
   push %rbx
   push %rbp
@@ -36,6 +52,7 @@
   push %r15
   mov %rsp, FRAME(HOST_RSP)
   fxrstor64 FRAME(FX)
+  upper_halves load_upper_half
   pushq FRAME(RFLAGS)
   popfq
   load_general
@@ -87,6 +104,7 @@ cpu_diff_faulted:
   pushq $2
   popfq
   fxsave64 FRAME(FX)
+  upper_halves store_upper_half
   fninit
   pushq $0x1f80
   ldmxcsr (%rsp)
