@@ -343,3 +343,21 @@ TEST_CASE("Single-stepping traps after each instruction, as #VC for #DB") {
   CHECK((m.vmsa.rflags & 0x100) == 0);
   CHECK((m.vmsa.dr6 & 1U << 14) != 0);
 }
+
+TEST_CASE("A guest that only faults uses up its time") {
+  Machine m;
+  m.enter(Mode::kLong64);
+  m.poke(kHandlers + kVectorUd * 8, kUd2);
+  m.vmsa.rsp = kHandlers - 0x100;
+  SECTION("in its handler") {
+    m.set_gate(kVectorUd, 14, 0, 1);  // the stack does not grow
+    m.code(kUd2);
+  }
+  SECTION("in its fetches") {
+    m.set_gate(kVectorPf, 14, 0, 1);
+    m.put(kIdt + kVectorPf * 16, (m.get<std::uint64_t>(kIdt + kVectorPf * 16) & ~0xffffULL));
+    m.put(kIdt + kVectorPf * 16 + 8, std::uint64_t{0x7000});
+    m.vmsa.rip = 0x7000'0000'0000;
+  }
+  CHECK(m.run().code == ghcb::kExitIntr);
+}

@@ -184,7 +184,7 @@ void Machine::enter(Mode new_mode, unsigned cpl) {
 
 CpuExit Machine::run() {
   REQUIRE(cpu.load(vmsa));
-  const CpuExit exit = cpu.run(controls);
+  CpuExit exit = cpu.run(controls);
   INFO(cpu.describe());
   CHECK(exit.unimplemented.empty());
   cpu.save(vmsa);
