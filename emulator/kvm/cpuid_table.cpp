@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/bytes.hpp"
+#include "emulator/cpu/features.hpp"
 #include "emulator/kvm/platform.hpp"
 
 namespace sevisor::emulator {
@@ -19,9 +20,9 @@ constexpr std::uint32_t bits(Bits... numbers) {
 
 constexpr std::uint32_t kSignature = 0x00a00f11;  // family 25 model 1 stepping 1: EPYC of the third generation
 
-// Fn0000_0001_ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND,
-// hypervisor (so that Linux looks for no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
-constexpr std::uint32_t kFeatures1Ecx = bits(0, 9, 13, 19, 20, 21, 22, 23, 24, 26, 30, 31);
+// Fn0000_0001_ECX: CMPXCHG16B, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND, hypervisor (so that Linux looks for
+// no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
+constexpr std::uint32_t kFeatures1Ecx = bits(13, 21, 22, 23, 24, 26, 30, 31);
 constexpr std::uint32_t kOsxsave = bits(27);
 // Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, CMOV, PAT, PSE36, CLFLUSH,
 // MMX, FXSR, SSE, SSE2
@@ -32,23 +33,26 @@ constexpr std::uint32_t kRepeated = kFeatures1Edx & ~bits(11, 19, 25, 26);
 constexpr std::uint32_t kFeatures7Ebx = bits(0, 3, 7, 8, 9, 18, 19, 20, 23, 24);
 constexpr std::uint32_t kFeatures7Ecx = bits(2);  // UMIP
 constexpr std::uint32_t kFeatures7Edx = bits(4);  // FSRM
-// Fn8000_0001_ECX: LAHF in 64-bit mode, MOV CR8 by LOCK MOV CR0, LZCNT, PREFETCHW
-constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 8);
-// Fn8000_0001_EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode
-constexpr std::uint32_t kExtendedEdx = kRepeated | bits(11, 20, 26, 27, 29);
-// The engine does not speculate, and says so: Linux then leaves out mitigations that would cost the guest a tenth of its
-// instructions. Names and bits as in Linux arch/x86/include/asm/cpufeatures.h.
+// Fn8000_0001_ECX: LAHF in 64-bit mode, MOV CR8 by LOCK MOV CR0, LZCNT, SSE4A, misaligned SSE, PREFETCHW
+constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 6, 7, 8);
+// Fn8000_0001_EDX: SYSCALL, NX, AMD's MMX extensions, fast FXSAVE, 1 GiB pages, RDTSCP, long mode
+constexpr std::uint32_t kExtendedEdx = kRepeated | bits(11, 20, 22, 25, 26, 27, 29);
+constexpr std::uint32_t kErrorPointers = bits(2);  // Fn8000_0008_EBX: FXSAVE and XSAVE always save x87's pointers
+// The engine does not speculate, and says so: Linux then leaves out mitigations that would cost the guest a tenth of
+// its instructions. Names and bits as in Linux arch/x86/include/asm/cpufeatures.h.
 constexpr std::uint32_t kNotSpeculating = 1U << 26 | 1U << 29;  // SSB_NO, BTC_NO
 constexpr std::uint32_t kNotOverflowing = 1U << 29;             // SRSO_NO
-constexpr std::uint32_t kInvariantTsc = bits(8);       // Fn8000_0007_EDX
-constexpr std::uint32_t kAlwaysRunningApic = bits(2);  // Fn0000_0006_EAX
-constexpr std::uint32_t kSev = bits(1, 3);             // Fn8000_001F_EAX: SEV, SEV-ES
-constexpr std::uint32_t kReducedBits = 1;              // Fn8000_001F_EBX[11:6]: the C-bit
+constexpr std::uint32_t kInvariantTsc = bits(8);                // Fn8000_0007_EDX
+constexpr std::uint32_t kAlwaysRunningApic = bits(2);           // Fn0000_0006_EAX
+constexpr std::uint32_t kSev = bits(1, 3);                      // Fn8000_001F_EAX: SEV, SEV-ES
+constexpr std::uint32_t kReducedBits = 1;                       // Fn8000_001F_EBX[11:6]: the C-bit
 
 constexpr std::uint32_t kXsaveLeaf = 0xd;
 constexpr std::uint32_t kTopologyLeaf = 0xb;
-constexpr std::uint32_t kXsaveMask = 3;         // x87 and SSE
-constexpr std::uint32_t kXsaveArea = 512 + 64;  // legacy area and header, bytes
+constexpr std::uint32_t kXsaveForms = bits(0, 1, 2, 3);  // Fn0000_000D_EAX_x1: XSAVEOPT, XSAVEC, XGETBV with 1, XSAVES
+constexpr std::uint32_t kXcr0Avx = 2;                    // number of the component
+constexpr std::uint32_t kLegacyArea = 512 + 64;          // x87, SSE and the header, bytes
+constexpr std::uint32_t kAvxArea = 256;                  // behind it, in the compacted format too
 
 constexpr std::string_view kBrand = "sevisor emulated SEV-ES processor";
 
@@ -67,18 +71,51 @@ kvm_cpuid_entry2 vendor(std::uint32_t leaf, std::uint32_t last) {
   return entry(leaf, last, 0x68747541, 0x444d4163, 0x69746e65);
 }
 
+// The features that the host's processor must have: their bits in three registers.
+struct HostFeatures {
+  std::uint32_t leaf1_ecx = 0;
+  std::uint32_t leaf7_ebx = 0;
+  std::uint32_t leaf7_ecx = 0;
+};
+HostFeatures host_features(const HostExtensions& host) {
+  struct Row {
+    bool there;
+    std::uint32_t HostFeatures::*reg;
+    unsigned bit;
+  };
+  const Row rows[] = {
+      {host.sse3, &HostFeatures::leaf1_ecx, 0},        {host.pclmulqdq, &HostFeatures::leaf1_ecx, 1},
+      {host.ssse3, &HostFeatures::leaf1_ecx, 9},       {host.fma, &HostFeatures::leaf1_ecx, 12},
+      {host.sse41, &HostFeatures::leaf1_ecx, 19},      {host.sse42, &HostFeatures::leaf1_ecx, 20},
+      {host.aes, &HostFeatures::leaf1_ecx, 25},        {host.avx, &HostFeatures::leaf1_ecx, 28},
+      {host.f16c, &HostFeatures::leaf1_ecx, 29},       {host.avx2, &HostFeatures::leaf7_ebx, 5},
+      {host.sha, &HostFeatures::leaf7_ebx, 29},        {host.vaes, &HostFeatures::leaf7_ecx, 9},
+      {host.vpclmulqdq, &HostFeatures::leaf7_ecx, 10},
+  };
+  HostFeatures features;
+  for (const Row& row : rows) {
+    if (row.there) features.*row.reg |= bits(row.bit);
+  }
+  return features;
+}
+
 }  // namespace
 
 std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
+  const bool avx = host_extensions().avx;
+  const HostFeatures host = host_features(host_extensions());
+  const auto xcr0 = static_cast<std::uint32_t>(supported_xcr0());
+  const std::uint32_t area = kLegacyArea + (avx ? kAvxArea : 0);
   std::vector<kvm_cpuid_entry2> table{
       vendor(0, kXsaveLeaf),
-      entry(1, kSignature, 8 << 8, kFeatures1Ecx, kFeatures1Edx),  // CLFLUSH line: 8 quadwords
+      entry(1, kSignature, 8 << 8, kFeatures1Ecx | host.leaf1_ecx, kFeatures1Edx),  // CLFLUSH line: 8 quadwords
       entry(6, kAlwaysRunningApic, 0, 0, 0),
-      indexed(7, 0, 0, kFeatures7Ebx, kFeatures7Ecx, kFeatures7Edx),
+      indexed(7, 0, 0, kFeatures7Ebx | host.leaf7_ebx, kFeatures7Ecx | host.leaf7_ecx, kFeatures7Edx),
       indexed(kTopologyLeaf, 0, 0, 1, 0x100, 0),  // one thread a core
       indexed(kTopologyLeaf, 1, 0, 1, 0x201, 0),  // one core
-      indexed(kXsaveLeaf, 0, kXsaveMask, kXsaveArea, kXsaveArea, 0),
-      indexed(kXsaveLeaf, 1, 0, 0, 0, 0),
+      indexed(kXsaveLeaf, 0, xcr0, area, area, 0),
+      indexed(kXsaveLeaf, 1, kXsaveForms, area, 0, 0),
+      indexed(kXsaveLeaf, kXcr0Avx, avx ? kAvxArea : 0, avx ? kLegacyArea : 0, 0, 0),
       vendor(0x80000000, 0x80000021),
       entry(0x80000001, kSignature, 0, kExtendedEcx, kExtendedEdx),
       entry(0x80000002, 0, 0, 0, 0),
@@ -87,7 +124,7 @@ std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
       entry(0x80000005, 0xff40ff40, 0xff40ff40, 0x20080140, 0x20080140),  // L1: 32 KiB each, 8 ways, lines of 64 bytes
       entry(0x80000006, 0, 0x42004200, 0x02006140, 0),                    // L2: 512 KiB, 8 ways
       entry(0x80000007, 0, 0, 0, kInvariantTsc),
-      entry(0x80000008, 48 << 8 | 48, kNotSpeculating, 0, 0),
+      entry(0x80000008, 48 << 8 | 48, kErrorPointers | kNotSpeculating, 0, 0),
       entry(0x8000001f, kSev, kReducedBits << 6 | c_bit, Platform::kLimits.max_asid,
             Platform::kLimits.min_plain_sev_asid),
       entry(0x80000020, 0, 0, 0, 0),
@@ -128,9 +165,10 @@ ghcb::CpuidValues answer_cpuid(std::span<const kvm_cpuid_entry2> table, std::uin
   }
   ghcb::CpuidValues values{e->eax, e->ebx, e->ecx, e->edx};
   if (leaf == 1) values.ecx = context.osxsave ? values.ecx | kOsxsave : values.ecx & ~kOsxsave;
-  // EBX: size of the area for what XCR0 enables; x87 and SSE share the legacy area.
-  if (leaf == kXsaveLeaf && sub_leaf == 0)
-    values.ebx = (context.xcr0 & ~std::uint64_t{kXsaveMask}) ? e->ebx : kXsaveArea;
+  // EBX: size of the area for what XCR0 enables, of the standard format and of the compacted one.
+  if (leaf == kXsaveLeaf && sub_leaf <= 1) {
+    values.ebx = kLegacyArea + ((context.xcr0 & bits(kXcr0Avx)) != 0 ? kAvxArea : 0);
+  }
   return values;
 }
 

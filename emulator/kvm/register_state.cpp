@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "emulator/cpu/features.hpp"
+
 namespace sevisor::emulator {
 
 namespace {
@@ -27,7 +29,6 @@ constexpr std::uint16_t kBusy = 2;
 constexpr std::uint64_t kFixedRflags = 2;
 constexpr std::uint64_t kDr6Fixed = 0xffff0ff0;
 constexpr std::uint64_t kDr7Fixed = 0x400;
-constexpr std::uint64_t kXcr0Allowed = 3;
 
 constexpr std::uint32_t kMsrTscAux = 0xc0000103;
 
@@ -212,7 +213,7 @@ bool RegisterState::set_debugregs(const kvm_debugregs& in) {
 bool RegisterState::has_breakpoints() const noexcept { return (state_.dr7 & ~kDr7Fixed) != 0; }
 
 bool RegisterState::set_xcr0(std::uint64_t value) {
-  if (!(value & 1) || (value & ~kXcr0Allowed)) return false;
+  if (!valid_xcr0(value)) return false;
   state_.xcr0 = value;
   return true;
 }

@@ -183,9 +183,17 @@ TEST_CASE_METHOD(HostFixture, "the offered CPUID names SEV-ES and no more than t
   CHECK((sev_leaf->ebx & 0x3f) == 51);
   CHECK(sev_leaf->edx == sev_leaf->ecx + 1);  // no ASID for guests without SEV-ES
   const auto* features = emulator::find_cpuid(entries, 1, 0);
-  CHECK((features->ecx & (1u << 28)) == 0);  // AVX
-  CHECK((features->ecx & (1u << 31)) != 0);  // hypervisor
-  CHECK((features->ecx & (1u << 30)) != 0);  // RDRAND, which Linux insists on
+  CHECK((features->ecx >> 28 & 1) == (__builtin_cpu_supports("avx") != 0));
+  const auto* more = emulator::find_cpuid(entries, 7, 0);
+  REQUIRE(more != nullptr);
+  CHECK((more->ebx >> 5 & 1) == (__builtin_cpu_supports("avx2") != 0));
+  CHECK((more->ebx & (1u << 16)) == 0);  // AVX-512, whatever the host has
+  const auto* areas = emulator::find_cpuid(entries, 0xd, 0);
+  REQUIRE(areas != nullptr);
+  CHECK(areas->eax == (__builtin_cpu_supports("avx") != 0 ? 7 : 3));
+  CHECK(areas->ecx == (__builtin_cpu_supports("avx") != 0 ? 832 : 576));  // APM vol. 2 figure 11-8, table 11-3
+  CHECK((features->ecx & (1u << 31)) != 0);                               // hypervisor
+  CHECK((features->ecx & (1u << 30)) != 0);                               // RDRAND, which Linux insists on
   CHECK(emulator::find_cpuid(entries, 0x40000000, 0) == nullptr);
 }
 
@@ -194,6 +202,9 @@ TEST_CASE("CPUID answers that depend on the guest") {
   CHECK((emulator::answer_cpuid(table, 1, 0, {.osxsave = true}).ecx >> 27 & 1) == 1);
   CHECK((emulator::answer_cpuid(table, 1, 0, {.osxsave = false}).ecx >> 27 & 1) == 0);
   CHECK(emulator::answer_cpuid(table, 0xd, 0, {.xcr0 = 3}).ebx == 576);
+  CHECK(emulator::answer_cpuid(table, 0xd, 0, {.xcr0 = 7}).ebx == 832);
+  CHECK(emulator::answer_cpuid(table, 0xd, 1, {.xcr0 = 3}).ebx == 576);
+  CHECK(emulator::answer_cpuid(table, 0xd, 1, {.xcr0 = 7}).ebx == 832);
   CHECK(emulator::answer_cpuid(table, 0xb, 5, {}).ecx == 5);
   CHECK(emulator::answer_cpuid(table, 0x40000000, 0, {}) == ghcb::CpuidValues{});
 }
