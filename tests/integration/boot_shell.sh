@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # the guest expands them
 . "$(dirname "$0")/lib.sh"
 need_guest
-command -v script >/dev/null || skip "no script(1) to make a terminal (package bsdutils)"
+need_terminal
 
 start_on_terminal --kernel "$KERNEL" --initrd "$INITRD" --memory 512M --log-level debug \
   --append "console=ttyS0 sevisor.mode=shell"

@@ -2,7 +2,7 @@
 # Ctrl-a h lists the keys of the console, Ctrl-a x leaves.
 . "$(dirname "$0")/lib.sh"
 need_guest
-command -v script >/dev/null || skip "no script(1) to make a terminal (package bsdutils)"
+need_terminal
 
 start_on_terminal --kernel "$KERNEL" --memory 256M --append "console=ttyS0"
 wait_for 'Linux version' 60

@@ -9,10 +9,16 @@ zero); offsets from AMD's APM volume 2, table B-4.
 import hashlib
 import struct
 import sys
-import uuid
 
-FOOTER = uuid.UUID("96b582de-1fb2-45f7-baea-a366c55a082d").bytes_le
-RESET_BLOCK = uuid.UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e").bytes_le
+
+def guid(text):
+    """A GUID as it stands in memory: the first three fields are little-endian."""
+    a, b, c, d, e = text.split("-")
+    return b"".join(bytes.fromhex(field)[::-1] for field in (a, b, c)) + bytes.fromhex(d + e)
+
+
+FOOTER = guid("96b582de-1fb2-45f7-baea-a366c55a082d")
+RESET_BLOCK = guid("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
 
 
 def reset_address(firmware):

@@ -56,6 +56,11 @@ run() {
 # console_has REGEX: the console of the last run matches (grep -E; a line ends in CR LF).
 console_has() { grep -aqE "$1" "$WORK/out" || wrong "the console never said: $1"; }
 
+need_terminal() {
+  script --quiet --return --command true /dev/null </dev/null >/dev/null 2>&1 ||
+    skip "no terminal can be made (script(1) of package bsdutils, /dev/pts)"
+}
+
 # A guest with a terminal for its console, which script(1) makes. Its screen goes to $WORK/screen.
 start_on_terminal() {
   local command
