@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "emulator/psp/platform_identity.hpp"
 #include "vmm/kvm/host.hpp"
 
 namespace sevisor::emulator {
@@ -15,6 +16,7 @@ struct EmulatedHostOptions {
   unsigned c_bit = 51;                    // CPUID 0x8000001F EBX[5:0]; 32..51
   std::uint64_t tsc_per_instruction = 1;  // virtual nanoseconds that one retired instruction takes; at least 1
   std::uint64_t slice = 50'000;           // instructions that a vCPU runs before the next one has its turn; at least 1
+  std::shared_ptr<const PlatformIdentity> identity = nullptr;  // null: a PDH from the seed, without certificates
 };
 
 // Descriptors start at 1 << 20, so that they cannot be taken for the operating system's. Each vCPU may be run by a

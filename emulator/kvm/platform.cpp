@@ -13,7 +13,7 @@ constexpr std::uint32_t kTmrBytes = 1 << 20;  // for SEV-ES; as much alignment (
 Platform::Platform(const EmulatedHostOptions& options)
     : options_(options),
       tmr_(Mapping::anonymous(2 * std::size_t{kTmrBytes}, PROT_READ | PROT_WRITE)),
-      firmware_(options.seed, kLimits, *this) {
+      firmware_(options.seed, kLimits, *this, options.identity) {
   (void)initialise();
 }
 

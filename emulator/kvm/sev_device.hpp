@@ -17,6 +17,7 @@ class SevDevice final : public File {
  private:
   int factory_reset(sev_issue_cmd& command);
   int platform_status(sev_issue_cmd& command);
+  int pdh_cert_export(sev_issue_cmd& command);
 
   std::shared_ptr<Platform> platform_;
   bool writable_;

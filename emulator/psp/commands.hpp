@@ -11,6 +11,7 @@ enum class Command : std::uint16_t {
   kShutdown = 0x02,
   kPlatformReset = 0x03,
   kPlatformStatus = 0x04,
+  kPdhCertExport = 0x08,
   kDfFlush = 0x0a,
   kDecommission = 0x20,
   kActivate = 0x21,
@@ -46,6 +47,15 @@ struct PlatformStatus {
 };
 static_assert(sizeof(PlatformStatus) == 12);
 inline constexpr std::uint32_t kStatusEs = 0x100;
+
+struct PdhCertExport {  // lengths in and out
+  std::uint64_t pdh_address;
+  std::uint32_t pdh_length;
+  std::uint32_t reserved;
+  std::uint64_t chain_address;
+  std::uint32_t chain_length;
+};
+static_assert(sizeof(PdhCertExport) == 28);
 
 struct HandleOnly {  // DECOMMISSION, DEACTIVATE, LAUNCH_FINISH
   std::uint32_t handle;

@@ -111,8 +111,19 @@ P384Key::P384Key(SeededRandom& random) : impl_(std::make_unique<Impl>()) {
   require(range && context && BN_sub_word(range.get(), 1) == 1);
   require(BN_mod(impl_->scalar.get(), impl_->scalar.get(), range.get(), context.get()) == 1);
   require(BN_add_word(impl_->scalar.get(), 1) == 1);
+  find_public_point();
+}
+
+P384Key::P384Key(std::span<const std::byte> scalar) : impl_(std::make_unique<Impl>()) {
+  require(impl_->group != nullptr);
+  impl_->scalar = number(scalar);
+  find_public_point();
+}
+
+void P384Key::find_public_point() {
+  const NumberContext context(BN_CTX_new());
   const Point point(EC_POINT_new(impl_->group.get()));
-  require(point &&
+  require(context && point &&
           EC_POINT_mul(impl_->group.get(), point.get(), impl_->scalar.get(), nullptr, nullptr, context.get()) == 1);
   coordinates(impl_->group.get(), point.get(), public_point_);
 }

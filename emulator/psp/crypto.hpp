@@ -51,6 +51,8 @@ struct P384Point {
 class P384Key {
  public:
   explicit P384Key(SeededRandom& random);
+  // `scalar`: the private number, big-endian, from 1 to the curve's order - 1.
+  explicit P384Key(std::span<const std::byte> scalar);
   ~P384Key();
   P384Key(const P384Key&) = delete;
   P384Key& operator=(const P384Key&) = delete;
@@ -61,6 +63,7 @@ class P384Key {
 
  private:
   struct Impl;
+  void find_public_point();
   std::unique_ptr<Impl> impl_;
   P384Point public_point_;
 };

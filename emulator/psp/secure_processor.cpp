@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "base/bytes.hpp"
 #include "emulator/psp/call.hpp"
+#include "emulator/psp/platform_identity.hpp"
 #include "sev/policy.hpp"
 
 namespace sevisor::emulator {
@@ -50,6 +52,7 @@ const SecureProcessor::Row SecureProcessor::kRows[] = {
     {Command::kShutdown, 0, kAnyPlatform, kNoGuest, &SecureProcessor::shutdown},
     {Command::kPlatformReset, 0, bit(PlatformState::kUninit), kNoGuest, &SecureProcessor::platform_reset},
     {Command::kPlatformStatus, sizeof(psp::PlatformStatus), kAnyPlatform, kNoGuest, &SecureProcessor::platform_status},
+    {Command::kPdhCertExport, sizeof(psp::PdhCertExport), kInitialised, kNoGuest, &SecureProcessor::pdh_cert_export},
     {Command::kDfFlush, 0, kInitialised, kNoGuest, &SecureProcessor::df_flush},
     {Command::kDecommission, sizeof(psp::HandleOnly), kWorking, kAnyGuest, &SecureProcessor::decommission},
     {Command::kActivate, sizeof(psp::Activate), kWorking, kAnyGuest, &SecureProcessor::activate},
@@ -70,8 +73,15 @@ const SecureProcessor::Row SecureProcessor::kRows[] = {
     {Command::kDbgEncrypt, sizeof(psp::Dbg), kWorking, kAnyGuest, &SecureProcessor::dbg_encrypt},
 };
 
-SecureProcessor::SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory)
-    : random_(seed), limits_(limits), memory_(memory), pdh_(std::make_unique<P384Key>(random_)) {}
+SecureProcessor::SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
+                                 std::shared_ptr<const PlatformIdentity> identity)
+    : random_(seed),
+      limits_(limits),
+      memory_(memory),
+      pdh_(std::make_unique<P384Key>(random_)),  // always: what comes from the generator later does not depend on it
+      identity_(std::move(identity)) {
+  if (identity_ != nullptr) pdh_ = std::make_unique<P384Key>(identity_->pdh.scalar());
+}
 
 FirmwareStatus SecureProcessor::run(Command command, std::span<std::byte> buffer) {
   const Row* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.command == command; });
@@ -114,6 +124,26 @@ FirmwareStatus SecureProcessor::shutdown(Call&) {
 
 FirmwareStatus SecureProcessor::platform_reset(Call&) {
   pdh_ = std::make_unique<P384Key>(random_);
+  identity_.reset();  // until the next start: the certificates on disk stay
+  return FirmwareStatus::kSuccess;
+}
+
+FirmwareStatus SecureProcessor::pdh_cert_export(Call& call) {
+  if (identity_ == nullptr) return FirmwareStatus::kUnsupported;
+  auto command = call.in<psp::PdhCertExport>();
+  const sev::CertificateChain& chain = identity_->chain;
+  const std::uint32_t pdh_room = std::exchange(command.pdh_length, sev::kCertificateSize);
+  const std::uint32_t chain_room = std::exchange(command.chain_length, sev::kPlatformCertificatesSize);
+  call.out(command);
+  if (pdh_room < sev::kCertificateSize || chain_room < sev::kPlatformCertificatesSize) {
+    return FirmwareStatus::kInvalidLength;
+  }
+  if (command.pdh_address == 0 || command.chain_address == 0) return FirmwareStatus::kInvalidAddress;
+  std::ranges::copy(chain.pdh.bytes(), reinterpret_cast<std::byte*>(command.pdh_address));
+  auto* to = reinterpret_cast<std::byte*>(command.chain_address);
+  for (const sev::Certificate* certificate : {&chain.pek, &chain.oca, &chain.cek}) {
+    to = std::ranges::copy(certificate->bytes(), to).out;
+  }
   return FirmwareStatus::kSuccess;
 }
 

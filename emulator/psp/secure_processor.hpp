@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -16,6 +17,8 @@
 #include "sev/sha256.hpp"
 
 namespace sevisor::emulator {
+
+struct PlatformIdentity;
 
 // The memory controllers, to whom the Secure Processor gives each guest's key by ASID.
 class MemoryController {
@@ -38,7 +41,9 @@ class SecureProcessor {
  public:
   static constexpr sev::ApiVersion kApi{.major = 1, .minor = 55, .build = 21};
 
-  SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory);
+  // With an identity the PDH is the identity's; without one it follows from the seed, and there are no certificates.
+  SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
+                  std::shared_ptr<const PlatformIdentity> identity = nullptr);
 
   // Runs one command on its command buffer (commands.hpp), which must have the command's size; another size is
   // kInvalidLength, an unknown command kInvalidCommand. State is checked before arguments.
@@ -84,6 +89,7 @@ class SecureProcessor {
   sev::FirmwareStatus shutdown(Call& call);
   sev::FirmwareStatus platform_reset(Call& call);
   sev::FirmwareStatus platform_status(Call& call);
+  sev::FirmwareStatus pdh_cert_export(Call& call);
   sev::FirmwareStatus df_flush(Call& call);
   sev::FirmwareStatus decommission(Call& call);
   sev::FirmwareStatus activate(Call& call);
@@ -104,6 +110,7 @@ class SecureProcessor {
   PlatformLimits limits_;
   MemoryController& memory_;
   std::unique_ptr<P384Key> pdh_;
+  std::shared_ptr<const PlatformIdentity> identity_;  // null: none
   psp::PlatformState state_ = psp::PlatformState::kUninit;
   bool es_enabled_ = false;
   bool wbinvd_needed_ = false;

@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "vmm/cli/certs_command.hpp"
 #include "vmm/cli/command.hpp"
 #include "vmm/cli/firmware_command.hpp"
 #include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
 #include "vmm/cli/secret_command.hpp"
+#include "vmm/cli/session_command.hpp"
 #include "vmm/cli/verify_command.hpp"
 
 namespace {
@@ -56,6 +58,8 @@ int main_or_throw(int argc, char** argv) {
       sevisor::cli::add_measure_command(app),
       sevisor::cli::add_verify_command(app),
       sevisor::cli::add_secret_command(app),
+      sevisor::cli::add_session_command(app),
+      sevisor::cli::add_certs_command(app),
       sevisor::cli::add_firmware_command(app),
   };
   const auto given = [&commands] {

@@ -15,6 +15,10 @@ std::string advice_for(int error_number, std::uint32_t firmware_status) {
   switch (static_cast<FirmwareStatus>(firmware_status)) {
     case FirmwareStatus::kPolicyFailure:
       return "Choose another --policy: this platform does not allow the one asked for.";
+    case FirmwareStatus::kBadMeasurement:
+      return "Make the session for this platform and this policy, or the secret for this very launch.";
+    case FirmwareStatus::kInvalidCertificate:
+      return "Give the guest owner's certificate that belongs to the session.";
     case FirmwareStatus::kInvalidPlatformState:
     case FirmwareStatus::kInvalidConfig:
       return "Check that SEV-ES is enabled in the BIOS and in kvm_amd (parameter sev_es=1).";
@@ -61,7 +65,11 @@ std::string failure_text(int error_number, std::uint32_t firmware_status) {
 
 void throw_failure(std::string tried, int error_number, std::uint32_t firmware_status, std::string advice) {
   if (advice.empty()) advice = advice_for(error_number, firmware_status);
-  throw Error(ExitCode::kHostCannot, std::move(tried), failure_text(error_number, firmware_status), std::move(advice));
+  // These two are about files of the guest owner, not about the host.
+  const auto status = static_cast<FirmwareStatus>(firmware_status);
+  const bool bad_file = status == FirmwareStatus::kBadMeasurement || status == FirmwareStatus::kInvalidCertificate;
+  throw Error(bad_file ? ExitCode::kBadUsage : ExitCode::kHostCannot, std::move(tried),
+              failure_text(error_number, firmware_status), std::move(advice));
 }
 
 }  // namespace sevisor::kvm

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "sev/firmware_status.hpp"
 #include "vmm/kvm/failure.hpp"
 
 namespace sevisor::kvm {
@@ -58,6 +59,28 @@ sev_user_data_status SevDevice::platform_status() const {
     throw_failure("ask the Secure Processor for its status (SEV_PLATFORM_STATUS)", errno, command.error);
   }
   return status;
+}
+
+ExportedCertificates SevDevice::export_certificates() const {
+  static constexpr const char* kTried = "export the platform's certificates (PDH_CERT_EXPORT)";
+  sev_user_data_pdh_cert_export data{};
+  sev_issue_cmd command{};
+  command.cmd = SEV_PDH_CERT_EXPORT;
+  command.data = address_of(&data);
+  // Without addresses it answers INVALID_LEN, and the lengths.
+  if (fd_.ioctl(SEV_ISSUE_CMD, &command) < 0 &&
+      command.error != static_cast<std::uint32_t>(sev::FirmwareStatus::kInvalidLength)) {
+    throw_failure(kTried, errno, command.error);
+  }
+  if (data.pdh_cert_len > kSevBlobMaxSize || data.cert_chain_len > kSevBlobMaxSize) throw_failure(kTried, EFBIG);
+  ExportedCertificates certificates{std::vector<std::byte>(data.pdh_cert_len),
+                                    std::vector<std::byte>(data.cert_chain_len)};
+  data.pdh_cert_address = address_of(certificates.pdh.data());
+  data.cert_chain_address = address_of(certificates.chain.data());
+  if (fd_.ioctl(SEV_ISSUE_CMD, &command) < 0) throw_failure(kTried, errno, command.error);
+  certificates.pdh.resize(std::min<std::size_t>(data.pdh_cert_len, certificates.pdh.size()));
+  certificates.chain.resize(std::min<std::size_t>(data.cert_chain_len, certificates.chain.size()));
+  return certificates;
 }
 
 // --- vCPU ---
@@ -154,9 +177,16 @@ void Vm::register_encrypted_region(std::span<std::byte> memory) const {
   }
 }
 
-void Vm::launch_start(const SevDevice& sev, std::uint32_t policy) const {
+void Vm::launch_start(const SevDevice& sev, std::uint32_t policy, std::span<const std::byte> owner_certificate,
+                      std::span<const std::byte> session) const {
   kvm_sev_launch_start start{};
   start.policy = policy;
+  if (!owner_certificate.empty() || !session.empty()) {
+    start.dh_uaddr = address_of(owner_certificate.data());
+    start.dh_len = static_cast<std::uint32_t>(owner_certificate.size());
+    start.session_uaddr = address_of(session.data());
+    start.session_len = static_cast<std::uint32_t>(session.size());
+  }
   sev_command(KVM_SEV_LAUNCH_START, &start, fmt::format("start the launch with policy {:#x} (LAUNCH_START)", policy),
               sev.fd());
 }
@@ -188,6 +218,19 @@ MeasureBlob Vm::launch_measure() const {
                 "Report this host's kernel and firmware versions.");
   }
   return blob;
+}
+
+void Vm::launch_secret(std::span<std::byte> memory, std::span<const std::byte> header,
+                       std::span<const std::byte> payload) const {
+  kvm_sev_launch_secret secret{};
+  secret.hdr_uaddr = address_of(header.data());
+  secret.hdr_len = static_cast<std::uint32_t>(header.size());
+  secret.guest_uaddr = address_of(memory.data());
+  secret.guest_len = static_cast<std::uint32_t>(memory.size());
+  secret.trans_uaddr = address_of(payload.data());
+  secret.trans_len = static_cast<std::uint32_t>(payload.size());
+  sev_command(KVM_SEV_LAUNCH_SECRET, &secret,
+              fmt::format("inject a secret of {} bytes (LAUNCH_SECRET)", payload.size()));
 }
 
 void Vm::launch_finish() const { sev_command(KVM_SEV_LAUNCH_FINISH, nullptr, "finish the launch (LAUNCH_FINISH)"); }

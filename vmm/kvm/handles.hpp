@@ -21,6 +21,12 @@ namespace sevisor::kvm {
 using CpuidTable = std::vector<kvm_cpuid_entry2>;
 using MeasureBlob = std::array<std::byte, kLaunchMeasureSize>;
 
+// As they are: nothing of them is checked.
+struct ExportedCertificates {
+  std::vector<std::byte> pdh;
+  std::vector<std::byte> chain;  // PEK, OCA, CEK
+};
+
 // /dev/sev: the Secure Processor's management interface. Kept open for the life of the VMs that were launched with it.
 class SevDevice {
  public:
@@ -28,6 +34,8 @@ class SevDevice {
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] sev_user_data_status platform_status() const;
+  // SEV_PDH_CERT_EXPORT.
+  [[nodiscard]] ExportedCertificates export_certificates() const;
 
  private:
   explicit SevDevice(HostFd fd) : fd_(std::move(fd)) {}
@@ -86,11 +94,16 @@ class Vm {
   // Pins what will be encrypted.
   void register_encrypted_region(std::span<std::byte> memory) const;
 
-  void launch_start(const SevDevice& sev, std::uint32_t policy) const;
+  // `owner_certificate` and `session`: of the guest owner, both or none; without them nobody knows the guest's keys.
+  void launch_start(const SevDevice& sev, std::uint32_t policy, std::span<const std::byte> owner_certificate = {},
+                    std::span<const std::byte> session = {}) const;
   // Encrypts in place and extends the digest. Address and size multiples of 16.
   void launch_update_data(std::span<std::byte> memory) const;
   void launch_update_vmsa() const;
   [[nodiscard]] MeasureBlob launch_measure() const;
+  // Decrypts a packet of the guest owner into `memory` of the guest, which is as long as the payload.
+  void launch_secret(std::span<std::byte> memory, std::span<const std::byte> header,
+                     std::span<const std::byte> payload) const;
   void launch_finish() const;
   [[nodiscard]] kvm_sev_guest_status guest_status() const;
 

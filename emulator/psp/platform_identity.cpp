@@ -1,0 +1,172 @@
+#include "emulator/psp/platform_identity.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fmt/format.h>
+#include <span>
+#include <string_view>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
+#include "emulator/psp/secure_processor.hpp"
+
+namespace sevisor::emulator {
+
+namespace {
+
+namespace fs = std::filesystem;
+using sev::Certificate;
+using sev::KeyAlgorithm;
+using sev::KeyUsage;
+using sev::PrivateKey;
+using sev::RootCertificate;
+
+constexpr unsigned kRsaBits = 2048;            // as AMD's first generation has it, Naples
+constexpr std::size_t kMaxFileSize = 1 << 16;  // bytes
+
+constexpr const char* kKeyFile = "pdh.key";
+
+RootCertificate::KeyId id_of(std::string_view text) {
+  RootCertificate::KeyId id{};
+  std::ranges::copy(std::as_bytes(std::span(text)).first(id.size()), id.begin());
+  return id;
+}
+
+[[noreturn]] void refuse(const std::string& tried, std::string came_back, std::string advice = {}) {
+  throw Error(ExitCode::kBadUsage, tried, std::move(came_back), std::move(advice));
+}
+
+void write_new(const fs::path& path, std::span<const std::byte> bytes, mode_t mode) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (!fd || ::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
+    refuse(fmt::format("write '{}'", path.string()), errno_text(errno));
+  }
+}
+
+sev::SecretBytes read_whole(const fs::path& path) {
+  const std::string tried = fmt::format("read '{}'", path.string());
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) {
+    refuse(tried, errno_text(errno),
+           "If the emulated platform's folder is damaged, remove it: a new one will be made.");
+  }
+  sev::SecretBytes bytes(kMaxFileSize);
+  const ssize_t size = ::read(fd.get(), bytes.data(), bytes.size());
+  if (size < 0) refuse(tried, errno_text(errno));
+  bytes.resize(static_cast<std::size_t>(size));
+  return bytes;
+}
+
+void save(const PlatformIdentity& identity, const fs::path& folder) {
+  const sev::CertificateChain& chain = identity.chain;
+  const std::pair<const char*, std::span<const std::byte>> files[] = {
+      {"ark.cert", chain.ark.bytes()}, {"ask.cert", chain.ask.bytes()}, {"cek.cert", chain.cek.bytes()},
+      {"oca.cert", chain.oca.bytes()}, {"pek.cert", chain.pek.bytes()}, {"pdh.cert", chain.pdh.bytes()}};
+  for (const auto& [name, bytes] : files) write_new(folder / name, bytes, 0644);
+  write_new(folder / kKeyFile, identity.pdh.to_der(), 0600);
+}
+
+PlatformIdentity load(const fs::path& folder) {
+  const auto certificate = [&](const char* file, const char* what) {
+    return Certificate::parse(read_whole(folder / file), what);
+  };
+  const auto root = [&](const char* file, const char* what) {
+    return RootCertificate::parse(read_whole(folder / file), what);
+  };
+  auto key = PrivateKey::from_der(read_whole(folder / kKeyFile));
+  if (!key) refuse(fmt::format("read '{}'", (folder / kKeyFile).string()), "it is no private key");
+  PlatformIdentity identity{
+      {root("ark.cert", "ARK"), root("ask.cert", "ASK"), certificate("cek.cert", "CEK"), certificate("oca.cert", "OCA"),
+       certificate("pek.cert", "PEK"), certificate("pdh.cert", "PDH")},
+      *std::move(key)};
+  sev::require_chain(identity.chain);
+  const Certificate own = Certificate::make(KeyUsage::kPdh, KeyAlgorithm::kEcdhSha256, identity.pdh,
+                                            identity.chain.pdh.api_major(), identity.chain.pdh.api_minor());
+  constexpr std::size_t kSignedPart = 1044;
+  if (!std::ranges::equal(own.bytes().first<kSignedPart>(), identity.chain.pdh.bytes().first<kSignedPart>())) {
+    refuse(fmt::format("read the emulated platform's folder '{}'", folder.string()),
+           "the private key in it is not the PDH certificate's", "Remove the folder: a new one will be made.");
+  }
+  return identity;
+}
+
+// Makes the folder whole under another name first, so that it is there whole or not at all.
+void make_folder(const fs::path& folder) {
+  const std::string tried = fmt::format("make the emulated platform's folder '{}'", folder.string());
+  std::error_code error;
+  fs::create_directories(folder.parent_path(), error);
+  if (error) refuse(tried, error.message(), "Set XDG_DATA_HOME to a folder that can be written.");
+  std::string temporary = folder.string() + ".XXXXXX";
+  if (::mkdtemp(temporary.data()) == nullptr) refuse(tried, errno_text(errno));
+  try {
+    save(make_platform_identity(), temporary);
+  } catch (...) {
+    fs::remove_all(temporary, error);
+    throw;
+  }
+  if (::rename(temporary.c_str(), folder.c_str()) != 0) {
+    const int rename_error = errno;
+    fs::remove_all(temporary, error);
+    // Another process may have been faster; its folder is as good.
+    if (rename_error != ENOTEMPTY && rename_error != EEXIST) refuse(tried, errno_text(rename_error));
+  }
+}
+
+}  // namespace
+
+PlatformIdentity make_platform_identity() {
+  const auto make = [](KeyUsage usage, KeyAlgorithm algorithm, const PrivateKey& key) {
+    return Certificate::make(usage, algorithm, key, SecureProcessor::kApi.major, SecureProcessor::kApi.minor);
+  };
+  const PrivateKey ark_key = PrivateKey::make_rsa(kRsaBits);
+  const PrivateKey ask_key = PrivateKey::make_rsa(kRsaBits);
+  const PrivateKey cek_key = PrivateKey::make_ec(sev::Curve::kP384);
+  const PrivateKey oca_key = PrivateKey::make_ec(sev::Curve::kP384);
+  const PrivateKey pek_key = PrivateKey::make_ec(sev::Curve::kP384);
+  const PrivateKey pdh_key = PrivateKey::make_ec(sev::Curve::kP384);
+  const RootCertificate::KeyId root_id = id_of(sev::kSoftwareRootId);
+
+  Certificate cek = make(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, cek_key);
+  cek.sign(KeyUsage::kAsk, KeyAlgorithm::kRsaSha256, ask_key);
+  Certificate oca = make(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
+  oca.sign(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
+  Certificate pek = make(KeyUsage::kPek, KeyAlgorithm::kEcdsaSha256, pek_key);
+  pek.sign(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
+  pek.sign(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, cek_key);
+  Certificate pdh = make(KeyUsage::kPdh, KeyAlgorithm::kEcdhSha256, pdh_key);
+  pdh.sign(KeyUsage::kPek, KeyAlgorithm::kEcdsaSha256, pek_key);
+  return {{RootCertificate::make(KeyUsage::kArk, root_id, ark_key, root_id, ark_key),
+           RootCertificate::make(KeyUsage::kAsk, id_of(sev::kSoftwareSigningId), ask_key, root_id, ark_key), cek, oca,
+           pek, pdh},
+          pdh_key};
+}
+
+std::shared_ptr<const PlatformIdentity> load_platform_identity(const std::string& folder) {
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) != 0) make_folder(folder);
+  return std::make_shared<const PlatformIdentity>(load(folder));
+}
+
+std::string platform_identity_folder() {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  std::string data = variable("XDG_DATA_HOME");
+  if (data.empty() || data.front() != '/') {  // the specification: a relative path is invalid
+    const std::string home = variable("HOME");
+    if (home.empty()) {
+      refuse("find the user's data folder", "neither XDG_DATA_HOME nor HOME is set", "Set one of them.");
+    }
+    data = home + "/.local/share";
+  }
+  return data + "/sevisor/emulated-platform";
+}
+
+}  // namespace sevisor::emulator

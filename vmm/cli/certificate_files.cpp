@@ -1,0 +1,145 @@
+#include "vmm/cli/certificate_files.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fmt/format.h>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "base/error.hpp"
+#include "emulator/kvm/emulated_host.hpp"
+#include "sev/encoding.hpp"
+#include "vmm/cli/key_files.hpp"
+#include "vmm/kvm/handles.hpp"
+#include "vmm/kvm/kernel_host.hpp"
+
+namespace sevisor::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using sev::Certificate;
+using sev::RootCertificate;
+
+constexpr std::size_t kMaxFile = 4 * sev::kCertificateSize + 2 * RootCertificate::kLargestSize;  // bytes: all of them
+
+[[noreturn]] void refuse(std::string came_back, std::string advice) {
+  throw Error(ExitCode::kBadUsage, "find the platform's certificates", std::move(came_back), std::move(advice));
+}
+
+sev::SecretBytes read(const fs::path& path) { return read_secret_file("certificate", path.string(), kMaxFile); }
+
+// ASK, then ARK.
+void read_roots(std::span<const std::byte> bytes, FoundCertificates& found) {
+  found.ask = RootCertificate::parse(bytes, "ASK");
+  found.ark = RootCertificate::parse(bytes.subspan(found.ask->size()), "ARK");
+  const std::size_t size = found.ask->size() + found.ark->size();
+  if (bytes.size() != size) {
+    refuse(fmt::format("{} bytes follow the ARK's certificate", bytes.size() - size),
+           "Give a file with the ASK's and the ARK's certificate alone.");
+  }
+}
+
+FoundCertificates from_folder(const fs::path& folder) {
+  const auto certificate = [&](const char* file, const char* what) {
+    return Certificate::parse(read(folder / file), what);
+  };
+  FoundCertificates found{folder.string(),
+                          {certificate("pdh.cert", "PDH"), certificate("pek.cert", "PEK"),
+                           certificate("oca.cert", "OCA"), certificate("cek.cert", "CEK")},
+                          {},
+                          {}};
+  if (fs::exists(folder / "ask_ark.cert")) read_roots(read(folder / "ask_ark.cert"), found);
+  if (fs::exists(folder / "ask.cert")) found.ask = RootCertificate::parse(read(folder / "ask.cert"), "ASK");
+  if (fs::exists(folder / "ark.cert")) found.ark = RootCertificate::parse(read(folder / "ark.cert"), "ARK");
+  return found;
+}
+
+// PDH, PEK, OCA, CEK and, from 'sevctl export --full', ASK and ARK.
+FoundCertificates from_file(const std::string& path) {
+  const sev::SecretBytes bytes = read(path);
+  constexpr std::size_t kPlatformPart = sev::kCertificateSize + sev::kPlatformCertificatesSize;
+  if (bytes.size() < kPlatformPart) {
+    refuse(fmt::format("'{}' has {} bytes, at least {} are needed", path, bytes.size(), kPlatformPart),
+           "Give what 'sevctl export' wrote.");
+  }
+  const std::span<const std::byte> all = bytes;
+  FoundCertificates found{
+      path,
+      sev::parse_platform_certificates(all.first<sev::kCertificateSize>(),
+                                       all.subspan<sev::kCertificateSize, sev::kPlatformCertificatesSize>()),
+      {},
+      {}};
+  if (bytes.size() > kPlatformPart) read_roots(all.subspan(kPlatformPart), found);
+  return found;
+}
+
+FoundCertificates from_host(const std::string& name) {
+  if (name != "emulated" && name != "kernel") {
+    refuse(fmt::format("there is no host '{}' to ask", name), "Choose kernel or emulated.");
+  }
+  std::shared_ptr<const emulator::PlatformIdentity> identity;
+  std::unique_ptr<kvm::Host> host;
+  if (name == "emulated") {
+    identity = emulator::load_platform_identity(emulator::platform_identity_folder());
+    emulator::EmulatedHostOptions options;
+    options.identity = identity;
+    host = emulator::make_emulated_host(options);
+  } else {
+    host = kvm::make_kernel_host();
+  }
+  const kvm::ExportedCertificates exported = kvm::SevDevice::open(*host).export_certificates();
+  FoundCertificates found{
+      fmt::format("the {} host", name), sev::parse_platform_certificates(exported.pdh, exported.chain), {}, {}};
+  if (identity != nullptr) {  // the platform does not export these; AMD hands out its own
+    found.ask = identity->chain.ask;
+    found.ark = identity->chain.ark;
+  }
+  return found;
+}
+
+}  // namespace
+
+FoundCertificates find_certificates(const CertificateOptions& options) {
+  if (options.host.empty() == options.files.empty()) {
+    refuse("either a host or files are needed",
+           "Give --host emulated, --host kernel, or --certs with a folder or file.");
+  }
+  FoundCertificates found = !options.host.empty()             ? from_host(options.host)
+                            : fs::is_directory(options.files) ? from_folder(options.files)
+                                                              : from_file(options.files);
+  if (!options.roots.empty()) read_roots(read(options.roots), found);
+  return found;
+}
+
+sev::CertificateChain whole_chain(const FoundCertificates& found) {
+  if (!found.ask || !found.ark) {
+    throw Error(ExitCode::kBadUsage, fmt::format("verify the certificates of {}", found.from),
+                "AMD's ASK and ARK are missing, from which the chain starts",
+                "Give them with --roots, as one file (AMD publishes it as ask_ark for each generation).");
+  }
+  return {*found.ark, *found.ask, found.platform.cek, found.platform.oca, found.platform.pek, found.platform.pdh};
+}
+
+sev::RootIdentity require_trusted(const sev::CertificateChain& chain, const CertificateOptions& options,
+                                  const std::string& trust_root) {
+  sev::require_chain(chain);
+  sev::RootIdentity root = sev::identify_root(chain.ark);
+  const std::string fingerprint = sev::to_hex(root.fingerprint);
+  if (!trust_root.empty()) {
+    std::string lower = trust_root;
+    std::ranges::transform(lower, lower.begin(),
+                           [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c + 32) : c; });
+    if (lower == fingerprint) return root;
+    throw Error(ExitCode::kBadUsage, "verify the platform's certificates",
+                fmt::format("the root's SHA-256 is {}, not what --trust-root says", fingerprint),
+                "Find out which of the two is right.");
+  }
+  if (root.kind == sev::RootKind::kAmd) return root;
+  if (root.kind == sev::RootKind::kSoftware && options.host == "emulated") return root;
+  throw Error(ExitCode::kBadUsage, "verify the platform's certificates", fmt::format("the root is {}", root.text),
+              fmt::format("If you trust it all the same, give --trust-root {}.", fingerprint));
+}
+
+}  // namespace sevisor::cli
