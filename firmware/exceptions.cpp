@@ -54,6 +54,7 @@ struct State {
   ghcb::guest::VcHandler* handler;
   unsigned version;
   unsigned depth;  // of #VC
+  bool ending;     // an unexpected exception is being told
   alignas(16) std::byte ghcb_backup[ghcb::kPageBytes];
 };
 constinit State state{};
@@ -90,6 +91,9 @@ void apply(const ghcb::guest::Registers& registers, ExceptionFrame& frame) noexc
 extern "C" const std::byte exception_stubs[], rdmsr_may_fault[], wrmsr_may_fault[], msr_faulted[];
 
 [[noreturn]] void unexpected(std::uint64_t vector, std::uint64_t error_code, const ExceptionFrame& frame) noexcept {
+  // Printing takes #VCs, which may end here again.
+  if (state.ending) terminate(Failure::kException);
+  state.ending = true;
   print_line("exception ", vector, " at ", Hex{frame.rip}, ", error code ", Hex{error_code}, ", CR2 ", Hex{read_cr2()});
   give_up(Failure::kException);
 }
@@ -140,7 +144,7 @@ std::uint16_t negotiate_version() noexcept {
   const auto info = ghcb::msr::decode_sev_info(msr_call(ghcb::msr::kSevInfoRequest));
   if (!info) terminate(Failure::kMsrReply);
   // The C-bit that CPUID named was tested; a hypervisor that now names another one is not to be trusted with more.
-  if (std::uint64_t{1} << (info->c_bit & 63) != early_state().c_bit_mask) terminate(Failure::kCBit);
+  if (info->c_bit > 63 || std::uint64_t{1} << info->c_bit != early_state().c_bit_mask) terminate(Failure::kCBit);
   if (info->min_version > ghcb::kMaxVersion || info->max_version < ghcb::kMinVersion ||
       info->max_version < info->min_version) {
     terminate(ghcb::msr::kReasonSetGhcb, ghcb::msr::kReasonProtocolRange);

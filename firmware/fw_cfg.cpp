@@ -15,7 +15,7 @@ constexpr std::uint32_t kIdDma = 1 << 1;
 
 constexpr std::uint32_t kDmaError = 1 << 0;
 constexpr std::uint32_t kDmaRead = 1 << 1;
-constexpr int kDmaPollLimit = 1 << 24;  // devices finish before the port write does; give others a while
+constexpr int kDmaPollLimit = 1 << 20;  // devices finish before the port write does; give others a while
 
 // FWCfgDmaAccess, big-endian, at the start of the bounce buffer; the data follows on the next page.
 constexpr std::uint64_t kAccess = FW_BOUNCE;
