@@ -1,9 +1,11 @@
 // Memory accesses that the software TLB does not answer.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
+#include "emulator/cpu/system.hpp"
 #include "ghcb/exit_code.hpp"
 
 namespace sevisor::emulator {
@@ -43,7 +45,7 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
     if (access == Access::kWrite) code.invalidate(page.host, static_cast<unsigned>(offset), size);
     writable = writable && (*page.flags & kPageHasCode) == 0;
   }
-  if (!supervisor) {  // implicit accesses have other rights than the TLB's privilege
+  if (!supervisor && !checks_alignment()) {  // implicit accesses have other rights than the TLB's privilege
     const std::uint64_t tag = va & ~kPageMask;
     tlb->at(va) = TlbEntry{.read_tag = tag,
                            .write_tag = writable ? tag : Tlb::kNoPage,
@@ -95,20 +97,27 @@ bool Core::write_pieces(std::uint64_t va, const std::byte* in, std::size_t size,
   return true;
 }
 
+bool Core::aligned(std::uint64_t va, std::size_t size) noexcept {
+  if (!checks_alignment()) return true;
+  // Larger operands are made of eight-byte ones, as far as this check goes.
+  const std::size_t unit = std::bit_floor(std::min<std::size_t>(size, 8));
+  return (va & (unit - 1)) == 0 || (long_mode && !canonical(va)) || raise(kVectorAc, 0);
+}
+
 bool Core::read_slow(std::uint64_t va, void* out, std::size_t size) noexcept {
-  return read_pieces(va, static_cast<std::byte*>(out), size, false);
+  return aligned(va, size) && read_pieces(va, static_cast<std::byte*>(out), size, false);
 }
 bool Core::write_slow(std::uint64_t va, const void* in, std::size_t size) noexcept {
-  return write_pieces(va, static_cast<const std::byte*>(in), size, false);
+  return aligned(va, size) && write_pieces(va, static_cast<const std::byte*>(in), size, false);
 }
 bool Core::slow_read(std::uint64_t va, std::size_t size) noexcept {
-  return read_pieces(va, slow_value.data(), size, false);
+  return aligned(va, size) && read_pieces(va, slow_value.data(), size, false);
 }
 bool Core::slow_write(std::uint64_t va, std::size_t size) noexcept {
-  return write_pieces(va, slow_value.data(), size, false);
+  return aligned(va, size) && write_pieces(va, slow_value.data(), size, false);
 }
 bool Core::slow_modify(std::uint64_t va, std::size_t size) noexcept {
-  return probe_pieces(va, size, false) && read_pieces(va, slow_value.data(), size, false);
+  return aligned(va, size) && probe_pieces(va, size, false) && read_pieces(va, slow_value.data(), size, false);
 }
 bool Core::probe_write(std::uint64_t va, std::size_t size) noexcept { return probe_pieces(va, size, false); }
 bool Core::read_system(std::uint64_t va, void* out, std::size_t size) noexcept {

@@ -46,6 +46,7 @@ struct Fault {
   bool has_error = false;
   bool trap = false;      // #DB after an instruction, INT3, INTO, INTn: the pushed RIP is `rip`, not the instruction's
   bool software = false;  // INTn, INT3, INTO, INT1: gate DPL is checked, EXT is 0
+  bool non_canonical = false;  // the address was: #SS instead of #GP if it was the stack's, see settle_fault()
   bool npf = false;  // no exception but an automatic nested page fault exit: write to a read-only slot, at GPA `cr2`
   std::uint32_t error = 0;
   std::uint64_t cr2 = 0;  // for #PF
@@ -115,7 +116,8 @@ struct Core final : PageObserver {
   GuestMemory& memory;
   CodeCache& code;
   VirtualClock& clock;
-  std::array<Tlb, 3> tlbs;  // supervisor; user; supervisor with SMAP suspended (RFLAGS.AC)
+  // Supervisor; user; supervisor with SMAP suspended (RFLAGS.AC); user with alignment checks, which stays empty.
+  std::array<Tlb, 4> tlbs;
   PagingCache paging;
 
   struct JumpEntry {
@@ -232,6 +234,9 @@ struct Core final : PageObserver {
   // Implicit supervisor accesses (descriptor tables, TSS, exception frames), whatever the CPL.
   [[nodiscard]] bool read_system(std::uint64_t va, void* out, std::size_t size) noexcept;
   [[nodiscard]] bool write_system(std::uint64_t va, const void* in, std::size_t size) noexcept;
+  // #AC at CPL 3 (APM vol. 2, 8.2.18). False with it noted. The accesses that can fail here never hit the TLB.
+  [[nodiscard]] bool aligned(std::uint64_t va, std::size_t size) noexcept;
+  [[nodiscard]] bool checks_alignment() const noexcept { return tlb == &tlbs[3]; }
   [[nodiscard]] std::byte* resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept;
   [[nodiscard]] bool read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept;
   [[nodiscard]] bool write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept;
@@ -247,6 +252,15 @@ struct Core final : PageObserver {
   bool raise(std::uint8_t vector, std::uint32_t error) noexcept {
     fault_info = Fault{.vector = vector, .has_error = true, .error = error};
     return false;
+  }
+  // After an access to the stack returned false.
+  bool stack_fault() noexcept {
+    if (fault_info.non_canonical) fault_info.vector = kVectorSs;
+    return false;
+  }
+  // After `op` left with a fault: the memory operand's segment decides between #GP and #SS (APM vol. 2, 8.2.13).
+  void settle_fault(const Op* op) noexcept {
+    if (fault_info.non_canonical && op->segment_register == kSs) fault_info.vector = kVectorSs;
   }
   // What a handler returns after one of the accesses returned false.
   const Op* fault() noexcept {

@@ -36,9 +36,58 @@ const SelectorTable& system_selectors() {
   return table;
 }
 
+// Extensions of which the processors we model have nothing: their instructions raise #UD. What is left over and not
+// implemented stops the guest by name.
+bool is_absent(ZydisISAExt extension) {
+  switch (extension) {
+    case ZYDIS_ISA_EXT_AMX_BF16:
+    case ZYDIS_ISA_EXT_AMX_INT8:
+    case ZYDIS_ISA_EXT_AMX_TILE:
+    case ZYDIS_ISA_EXT_AVX512EVEX:
+    case ZYDIS_ISA_EXT_AVX512VEX:
+    case ZYDIS_ISA_EXT_AVX_VNNI:
+    case ZYDIS_ISA_EXT_ENQCMD:
+    case ZYDIS_ISA_EXT_FMA4:
+    case ZYDIS_ISA_EXT_GFNI:
+    case ZYDIS_ISA_EXT_HRESET:
+    case ZYDIS_ISA_EXT_KEYLOCKER:
+    case ZYDIS_ISA_EXT_KEYLOCKER_WIDE:
+    case ZYDIS_ISA_EXT_KNC:  // among them VEX forms of LZCNT, TZCNT and POPCNT
+    case ZYDIS_ISA_EXT_KNCE:
+    case ZYDIS_ISA_EXT_KNCV:
+    case ZYDIS_ISA_EXT_MOVDIR:
+    case ZYDIS_ISA_EXT_MPX:
+    case ZYDIS_ISA_EXT_PADLOCK:
+    case ZYDIS_ISA_EXT_PCONFIG:
+    case ZYDIS_ISA_EXT_PKU:
+    case ZYDIS_ISA_EXT_PT:
+    case ZYDIS_ISA_EXT_RTM:
+    case ZYDIS_ISA_EXT_SERIALIZE:
+    case ZYDIS_ISA_EXT_SGX:
+    case ZYDIS_ISA_EXT_SGX_ENCLV:
+    case ZYDIS_ISA_EXT_SMX:
+    case ZYDIS_ISA_EXT_TBM:
+    case ZYDIS_ISA_EXT_TDX:
+    case ZYDIS_ISA_EXT_TSX_LDTRK:
+    case ZYDIS_ISA_EXT_UINTR:
+    case ZYDIS_ISA_EXT_VMFUNC:
+    case ZYDIS_ISA_EXT_VTX:
+    case ZYDIS_ISA_EXT_WAITPKG:
+    case ZYDIS_ISA_EXT_XOP:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // MOV, PUSH, POP, JMP, CALL and RET are names of both: the integer selector declines segment, control and debug
 // registers and far branches.
 bool select_operation(Insn& insn, Op& op) {
+  if (is_absent(insn.info.meta.isa_ext)) {
+    op.fn = op_undefined;
+    insn.ends_block = true;
+    return true;
+  }
   if (is_vector(insn.info)) return select_vector(insn, op);
   for (const SelectorTable* table : {&integer_selectors(), &system_selectors()}) {
     const Selector select = (*table)[insn.info.mnemonic];
@@ -175,6 +224,12 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
       insn.ends_block = true;
     }
     Op check;
+    if (insn.info.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !insn.code64()) {
+      check = op;
+      check.fn = op_needs_protected_mode;
+      ops.push_back(check);
+      op.slot = static_cast<std::uint8_t>(ops.size());
+    }
     if ((mode & 8) != 0 && op.fn != op_unimplemented && add_segment_check(insn, op, check)) {
       ops.push_back(check);
       op.slot = static_cast<std::uint8_t>(ops.size());
@@ -222,6 +277,11 @@ const Op* op_unimplemented(Core& core, const Op* op) {
   core.rip = core.rip_of(op);
   core.exit.unimplemented = fmt::format("instruction not implemented: {}at RIP {:#x}", text, core.rip);
   return core.leave(Leave::kExitFault);
+}
+
+// Real mode and 16-bit protected mode share their blocks.
+const Op* op_needs_protected_mode(Core& core, const Op* op) {
+  return (core.cr0 & kCr0Pe) != 0 ? next(core, op) : core.fault(kVectorUd);
 }
 
 const Op* op_undefined(Core& core, const Op* /*op*/) { return core.fault(kVectorUd); }

@@ -81,7 +81,8 @@ const Op* op_enter(Core& core, const Op* op);     // charges the block; imm: num
 const Op* op_continue(Core& core, const Op* op);  // end of a block without a branch: goes on at the next instruction
 const Op* op_poisoned(Core& core, const Op* op);  // the block was invalidated: look up again here
 const Op* op_unimplemented(Core& core, const Op* op);
-const Op* op_undefined(Core& core, const Op* op);    // #UD
-const Op* op_fetch_limit(Core& core, const Op* op);  // instruction longer than 15 bytes: #GP(0)
+const Op* op_undefined(Core& core, const Op* op);             // #UD
+const Op* op_needs_protected_mode(Core& core, const Op* op);  // in front of VEX instructions: #UD in real mode
+const Op* op_fetch_limit(Core& core, const Op* op);           // instruction longer than 15 bytes: #GP(0)
 
 }  // namespace sevisor::emulator

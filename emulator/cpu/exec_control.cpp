@@ -147,7 +147,7 @@ template <class T, class S>
 const Op* near_return(Core& core, const Op* op) {
   const S sp = core.reg<S>(kOffsetRsp);
   T target{};
-  if (!core.read<T>(stack_address<S>(core, sp), target)) return core.fault();
+  if (!read_stack<T, S>(core, sp, target)) return core.fault();
   if (!valid_target(target)) return core.fault(kVectorGp, 0);
   core.set_reg<S>(kOffsetRsp, static_cast<S>(sp + sizeof(T) + op->imm));
   return core.jump(target);

@@ -42,7 +42,7 @@ template <class T, class S, At kDst>
 const Op* pop_operand(Core& core, const Op* op) {
   T value{};
   const S sp = core.reg<S>(kOffsetRsp);
-  if (!core.read<T>(stack_address<S>(core, sp), value)) return core.fault();
+  if (!read_stack<T, S>(core, sp, value)) return core.fault();
   const std::uint64_t before = core.gpr[kRegRsp];
   core.set_reg<S>(kOffsetRsp, static_cast<S>(sp + sizeof(T)));
   // An address made with rSP takes its new value; POP rSP keeps what was popped.
@@ -69,7 +69,7 @@ const Op* push_all(Core& core, const Op* op) {
   S sp = core.reg<S>(kOffsetRsp);
   for (unsigned n = 0; n < kPushedRegisters; ++n) {
     sp = static_cast<S>(sp - sizeof(T));
-    if (!core.write<T>(stack_address<S>(core, sp), static_cast<T>(core.gpr[n]))) return core.fault();
+    if (!write_stack<T, S>(core, sp, static_cast<T>(core.gpr[n]))) return core.fault();
   }
   core.set_reg<S>(kOffsetRsp, sp);
   return next(core, op);
@@ -80,7 +80,7 @@ const Op* pop_all(Core& core, const Op* op) {
   S sp = core.reg<S>(kOffsetRsp);
   std::array<T, kPushedRegisters> values{};
   for (unsigned n = kPushedRegisters; n-- > 0;) {
-    if (!core.read<T>(stack_address<S>(core, sp), values[n])) return core.fault();
+    if (!read_stack<T, S>(core, sp, values[n])) return core.fault();
     sp = static_cast<S>(sp + sizeof(T));
   }
   core.set_reg<S>(kOffsetRsp, sp);
@@ -94,7 +94,7 @@ template <class T, class S>
 const Op* leave_frame(Core& core, const Op* op) {
   const S frame = core.reg<S>(kOffsetRbp);
   T value{};
-  if (!core.read<T>(stack_address<S>(core, frame), value)) return core.fault();
+  if (!read_stack<T, S>(core, frame, value)) return core.fault();
   core.set_reg<S>(kOffsetRsp, static_cast<S>(frame + sizeof(T)));
   core.set_reg<T>(kOffsetRbp, value);
   return next(core, op);
@@ -104,23 +104,23 @@ const Op* leave_frame(Core& core, const Op* op) {
 template <class T, class S>
 const Op* enter_frame(Core& core, const Op* op) {
   S sp = static_cast<S>(core.reg<S>(kOffsetRsp) - sizeof(T));
-  if (!core.write<T>(stack_address<S>(core, sp), core.reg<T>(kOffsetRbp))) return core.fault();
+  if (!write_stack<T, S>(core, sp, core.reg<T>(kOffsetRbp))) return core.fault();
   const S frame = sp;
   S outer = core.reg<S>(kOffsetRbp);
   for (unsigned level = 1; level < op->aux; ++level) {
     outer = static_cast<S>(outer - sizeof(T));
     sp = static_cast<S>(sp - sizeof(T));
     T value{};
-    if (!core.read<T>(stack_address<S>(core, outer), value)) return core.fault();
-    if (!core.write<T>(stack_address<S>(core, sp), value)) return core.fault();
+    if (!read_stack<T, S>(core, outer, value)) return core.fault();
+    if (!write_stack<T, S>(core, sp, value)) return core.fault();
   }
   if (op->aux != 0) {
     sp = static_cast<S>(sp - sizeof(T));
-    if (!core.write<T>(stack_address<S>(core, sp), static_cast<T>(frame))) return core.fault();
+    if (!write_stack<T, S>(core, sp, static_cast<T>(frame))) return core.fault();
   }
   sp = static_cast<S>(sp - op->imm);
   // The manuals want the new top of the stack to be writable.
-  if (!core.probe_write(stack_address<S>(core, sp), 1)) return core.fault();
+  if (!core.probe_write(stack_address<S>(core, sp), 1) && !core.stack_fault()) return core.fault();
   core.set_reg<T>(kOffsetRbp, static_cast<T>(frame));
   core.set_reg<S>(kOffsetRsp, sp);
   return next(core, op);

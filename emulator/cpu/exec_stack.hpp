@@ -16,9 +16,18 @@ template <class S>
 }
 
 template <class T, class S>
+[[nodiscard]] inline bool read_stack(Core& core, S sp, T& out) noexcept {
+  return core.read<T>(stack_address<S>(core, sp), out) || core.stack_fault();
+}
+template <class T, class S>
+[[nodiscard]] inline bool write_stack(Core& core, S sp, T value) noexcept {
+  return core.write<T>(stack_address<S>(core, sp), value) || core.stack_fault();
+}
+
+template <class T, class S>
 [[nodiscard]] inline bool push(Core& core, T value) noexcept {
   const S sp = static_cast<S>(core.reg<S>(kOffsetRsp) - sizeof(T));
-  if (!core.write<T>(stack_address<S>(core, sp), value)) return false;
+  if (!write_stack<T, S>(core, sp, value)) return false;
   core.set_reg<S>(kOffsetRsp, sp);
   return true;
 }

@@ -32,6 +32,7 @@ class Strings {
 
   // Elements to do in this call.
   [[nodiscard]] std::uint64_t quota(A count) const noexcept {
+    if (stepping()) return std::min<std::uint64_t>(count, 1);
     const auto budget = static_cast<std::uint64_t>(std::max<std::int64_t>(core_.budget, 0));
     return std::min<std::uint64_t>(count, budget * kElementsPerInstruction + kLeastElements);
   }
@@ -70,11 +71,14 @@ class Strings {
   // The instruction is complete, or is to be restarted for the rest.
   [[nodiscard]] const Op* next(bool complete) const noexcept {
     if (complete) return op_ + 1;
+    // A single step is one element (APM vol. 2, 13.1.4): the element counts as retired, and #DB comes before the next.
+    if (stepping()) return core_.leave_at(core_.rip_of(op_));
     core_.rip = core_.rip_of(op_);
     return core_.leave(Leave::kRestart);
   }
 
  private:
+  [[nodiscard]] bool stepping() const noexcept { return (core_.system_flags & kFlagTf) != 0; }
   [[nodiscard]] std::uint64_t run(std::uint64_t va, A pointer, std::uint64_t most) const noexcept {
     const std::uint64_t offset = va & (kPageSize - 1);
     std::uint64_t n = 0;

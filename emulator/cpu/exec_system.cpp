@@ -86,6 +86,25 @@ bool select_flush_line(Insn& insn, Op& op) {
   return true;
 }
 
+// CLZERO: the line that holds the address in rAX.
+const Op* op_zero_line(Core& core, const Op* op) {
+  constexpr std::size_t kLine = 64;
+  static constexpr std::array<std::byte, kLine> kZeros{};
+  const std::uint64_t va = core.address(op) & ~std::uint64_t{kLine - 1};
+  return core.write_slow(va, kZeros.data(), kZeros.size()) ? op + 1 : core.fault();
+}
+
+bool select_zero_line(Insn& insn, Op& op) {
+  op.base = 0;  // rAX
+  op.address_mask = insn.info.address_width == 64   ? ~std::uint64_t{0}
+                    : insn.info.address_width == 32 ? 0xffffffff
+                                                    : 0xffff;
+  op.segment_register = kDs;
+  op.segment = insn.code64() ? kRegZero : static_cast<std::uint8_t>(kRegSegmentBase + kDs);
+  op.fn = op_zero_line;
+  return true;
+}
+
 bool select_invlpg(Insn& insn, Op& op) {
   set_memory(insn, insn.op(0), op);
   op.fn = op_invlpg;
@@ -154,6 +173,7 @@ void add_caches(SelectorTable& table) {
   table[ZYDIS_MNEMONIC_INVLPG] = select_invlpg;
   table[ZYDIS_MNEMONIC_CLFLUSH] = table[ZYDIS_MNEMONIC_CLFLUSHOPT] = select_flush_line<true>;
   table[ZYDIS_MNEMONIC_CLWB] = select_flush_line<false>;
+  table[ZYDIS_MNEMONIC_CLZERO] = select_zero_line;
   // Memory accesses happen in program order. Shadow stacks do not exist: RDSSP and ENDBR are no-operations.
   for (const ZydisMnemonic m :
        {ZYDIS_MNEMONIC_LFENCE, ZYDIS_MNEMONIC_MFENCE, ZYDIS_MNEMONIC_SFENCE, ZYDIS_MNEMONIC_ENDBR32,

@@ -12,6 +12,7 @@ constexpr std::uint64_t kNoKey = 0;  // no jump_key: generations start at 1
 constexpr std::size_t kSupervisorTlb = 0;
 constexpr std::size_t kUserTlb = 1;
 constexpr std::size_t kSupervisorAcTlb = 2;
+constexpr std::size_t kUserAcTlb = 3;
 
 // A segment whose whole 4 GiB may be read and written needs no check at its accesses.
 bool flat(const Segment& s) {
@@ -25,7 +26,8 @@ bool flat(const Segment& s) {
 
 void Core::select_tlb() noexcept {
   if (cpl == 3) {
-    tlb = &tlbs[kUserTlb];
+    const bool checked = (cr0 & kCr0Am) != 0 && (system_flags & kFlagAc) != 0;
+    tlb = &tlbs[checked ? kUserAcTlb : kUserTlb];
   } else if ((cr4 & kCr4Smap) != 0 && (system_flags & kFlagAc) != 0) {
     tlb = &tlbs[kSupervisorAcTlb];
   } else {

@@ -222,7 +222,11 @@ bool Core::translate(std::uint64_t va, Access access, bool supervisor, Translati
     out = Translation{.gpa = Gpa(va), .view = View::kPrivate, .writable = true, .global = false, .shift = 12};
     return true;
   }
-  if (long_mode && !canonical(va)) return raise(kVectorGp, 0);
+  if (long_mode && !canonical(va)) {
+    fault_info =
+        Fault{.vector = kVectorGp, .has_error = true, .non_canonical = access != Access::kFetch && !supervisor};
+    return false;
+  }
   Walk walk{.core = *this, .va = va, .access = access, .user = cpl == 3 && !supervisor, .implicit = supervisor};
   return (cr4 & kCr4Pae) != 0 ? walk_64bit(walk, out) : walk_32bit(walk, out);
 }

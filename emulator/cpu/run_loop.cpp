@@ -125,6 +125,7 @@ CpuExit Core::run(const RunControls& run_controls) {
     }
     switch (reason) {
       case Leave::kFault:
+        settle_fault(op);
         rip = fault_info.trap ? rip : rip_of(op);
         if (!deliver()) return finish();
         break;

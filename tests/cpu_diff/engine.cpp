@@ -100,6 +100,18 @@ struct Engine::Impl {
 Engine::Engine() : impl_(std::make_unique<Impl>()) {}
 Engine::~Engine() = default;
 
+Support Engine::support(std::span<const std::uint8_t> instruction, Mode mode) {
+  Core& core = *impl_->core;
+  impl_->set_mode(mode);
+  const auto block = decode_block(std::as_bytes(instruction), core.mode_bits(), 1, core.code.stubs());
+  if (block == nullptr) return Support::kUnimplemented;
+  const auto has = [&block](auto handler) {
+    return std::ranges::any_of(block->ops, [handler](const Op& op) { return op.fn == handler; });
+  };
+  if (has(op_unimplemented)) return Support::kUnimplemented;
+  return has(op_undefined) ? Support::kUndefined : Support::kRuns;
+}
+
 void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& machine) {
   Core& core = *impl_->core;
   impl_->set_mode(mode);
@@ -109,7 +121,8 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   std::byte* data = impl_->ram.data() + kDataGpa;
   std::memcpy(data, machine.data.data(), kDataSize);
 
-  const auto block = decode_block(std::as_bytes(instruction), core.mode_bits(), CodeCache::kMaxInstructions, core.code.stubs());
+  const auto block =
+      decode_block(std::as_bytes(instruction), core.mode_bits(), CodeCache::kMaxInstructions, core.code.stubs());
   if (block == nullptr) throw std::runtime_error("not a whole instruction");
   core.rip = mode == Mode::k16 ? kCode & 0xffff : kCode;
   core.exit = CpuExit{};
@@ -123,6 +136,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
     for (const Op* next = op; next != nullptr; next = next->fn(core, next)) core.current = next;
     op = core.current;
     if (core.reason == Leave::kFault) {
+      core.settle_fault(op);
       machine.exception = core.fault_info.vector;
       machine.error = core.fault_info.error;
       machine.cr2 = core.fault_info.cr2;
