@@ -1,0 +1,263 @@
+// check_cpu: random cases of every user-level instruction form that the engine implements, run by the engine and by the
+// host's processor. Ends with 0 if nothing differs, 1 if something does, 2 for bad arguments.
+//
+// Cases run in a child process, one after another; each is drawn from the seed and its own number alone. A case that
+// kills the child or hangs is reported as a difference, and another child goes on behind it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstring>
+#include <fmt/format.h>
+#include <map>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mapping.hpp"
+#include "tests/check_cpu/comparison.hpp"
+
+namespace sevisor::check_cpu {
+
+namespace {
+
+using namespace cpu_diff;
+
+struct Options {
+  std::uint64_t seed = 1;
+  std::uint64_t cases = 1'000'000;
+  std::uint64_t first = 0;
+  std::string only;
+  bool quiet = false;
+};
+
+struct Subject {
+  Mode mode;
+  FormEntry form;
+};
+
+// What the child writes and its parent reads.
+struct Counts {
+  std::uint64_t cases;
+  std::uint64_t completed;
+  std::uint64_t different;
+};
+struct Board {
+  volatile std::uint64_t current;  // number of the case that runs
+  std::uint64_t shown;             // differences printed so far
+  std::array<char, 256> text;      // bytes of the instruction that runs
+};
+
+// The board and a row of counts for each subject, in memory that a child shares.
+class Shared {
+ public:
+  explicit Shared(std::size_t subjects)
+      : mapping_(map(sizeof(Board) + subjects * sizeof(Counts))),
+        board_(reinterpret_cast<Board*>(mapping_.data())),
+        counts_(reinterpret_cast<Counts*>(mapping_.data() + sizeof(Board)), subjects) {}
+  [[nodiscard]] Board& board() const { return *board_; }
+  [[nodiscard]] std::span<Counts> counts() const { return counts_; }
+
+ private:
+  static Mapping map(std::size_t size) {
+    void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) throw std::runtime_error("no memory to share with a child");
+    return {at, size};
+  }
+  Mapping mapping_;
+  Board* board_;
+  std::span<Counts> counts_;
+};
+
+const char* mode_name(Mode mode) { return mode == Mode::k64 ? "64-bit" : "32-bit"; }
+
+// Only forms of this mnemonic, or all.
+bool chosen(const Options& options, const Encoding& sample) {
+  return options.only.empty() || options.only == ZydisMnemonicGetString(sample.info.mnemonic);
+}
+
+// What is compared goes to `subjects`; what is not, by reason, to `others`.
+void collect(const Options& options, std::vector<Subject>& subjects,
+             std::map<std::string, std::vector<std::string>>& others) {
+  Engine engine;
+  for (const Mode mode : {Mode::k64, Mode::k32}) {
+    for (FormEntry& form : list_forms(mode)) {
+      if (!chosen(options, form.samples.front())) continue;
+      // A form is compared if one of its samples is: the others differ in prefixes that have no meaning for it.
+      Choice choice = choose(engine, mode, form.samples.front());
+      for (const Encoding& sample : form.samples) {
+        if (choice.verdict == Verdict::kCompared) break;
+        const Choice other = choose(engine, mode, sample);
+        if (other.verdict == Verdict::kCompared) choice = other;
+      }
+      std::erase_if(form.samples,
+                    [&](const Encoding& sample) { return choose(engine, mode, sample).verdict != Verdict::kCompared; });
+      if (choice.verdict == Verdict::kCompared) {
+        subjects.push_back({mode, std::move(form)});
+      } else if (choice.verdict == Verdict::kNotCompared) {
+        auto& list = others[std::string(choice.reason)];
+        if (std::find(list.begin(), list.end(), form.name) == list.end()) list.push_back(form.name);
+      }
+    }
+  }
+}
+
+// Never returns.
+[[noreturn]] void run_child(const Options& options, const std::vector<Subject>& subjects, const Shared& shared,
+                            std::uint64_t first) {
+  constexpr std::uint64_t kShown = 20;
+  constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;
+  Board& board = shared.board();
+  Native native;
+  Engine engine;
+  for (std::uint64_t n = first; n < options.first + options.cases; ++n) {
+    const std::size_t which = n % subjects.size();
+    const auto& [mode, form] = subjects[which];
+    board.current = n;
+    Random random((options.seed * kSpread) ^ (n * kSpread + 1));
+    Encoding e;
+    board.text[0] = 0;
+    if (!vary(random, mode, form, e) || choose(engine, mode, e).verdict != Verdict::kCompared) continue;
+    std::string bytes = form.name + ":";
+    for (const std::uint8_t b : e.code()) bytes += fmt::format(" {:02x}", b);
+    std::snprintf(board.text.data(), board.text.size(), "%s", bytes.c_str());
+    const Outcome outcome = compare(random, mode, e, native, engine);
+    Counts& counts = shared.counts()[which];
+    if (!outcome.ran) continue;
+    ++counts.cases;
+    if (outcome.completed) ++counts.completed;
+    if (outcome.difference.empty()) continue;
+    ++counts.different;
+    if (++board.shown <= kShown) fmt::print("case {}: {}\n{}", n, form.name, outcome.difference);
+    std::fflush(stdout);
+  }
+  board.current = options.first + options.cases;
+  std::fflush(stdout);
+  ::_exit(0);
+}
+
+// Waits for the child, with its progress on a terminal. How it ended, in words; empty if it came to its end.
+std::string wait_for(pid_t child, const Options& options, const Shared& shared) {
+  constexpr unsigned kTick = 100'000;  // microseconds
+  constexpr unsigned kPatience = 200;  // ticks without a new case
+  const bool terminal = ::isatty(STDERR_FILENO) != 0;
+  std::uint64_t last = ~std::uint64_t{0};
+  unsigned idle = 0;
+  while (true) {
+    int status = 0;
+    const pid_t done = ::waitpid(child, &status, WNOHANG);
+    if (done == child) {
+      if (terminal) fmt::print(stderr, "\r\033[K");
+      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+      return WIFSIGNALED(status) ? fmt::format("killed by signal {}", WTERMSIG(status))
+                                 : fmt::format("ended with {}", WEXITSTATUS(status));
+    }
+    const std::uint64_t now = shared.board().current;
+    idle = now == last ? idle + 1 : 0;
+    last = now;
+    if (idle == kPatience) {
+      ::kill(child, SIGKILL);
+      ::waitpid(child, &status, 0);
+      return "did not come back";
+    }
+    if (terminal) fmt::print(stderr, "\r{} of {} cases", now - options.first, options.cases);
+    ::usleep(kTick);
+  }
+}
+
+// Runs all cases. Returns how many killed their child.
+std::uint64_t run_cases(const Options& options, const std::vector<Subject>& subjects, const Shared& shared) {
+  constexpr std::uint64_t kMostDeaths = 50;
+  std::uint64_t deaths = 0;
+  std::uint64_t next = options.first;
+  while (next < options.first + options.cases && deaths < kMostDeaths) {
+    std::fflush(stdout);
+    shared.board().current = next;
+    const pid_t child = ::fork();
+    if (child < 0) throw std::runtime_error("cannot fork");
+    if (child == 0) run_child(options, subjects, shared, next);
+    const std::string end = wait_for(child, options, shared);
+    if (end.empty()) break;
+    const std::uint64_t at = shared.board().current;
+    ++deaths;
+    ++shared.counts()[at % subjects.size()].different;
+    fmt::print("case {}: {}: {}\n", at, shared.board().text.data(), end);
+    next = at + 1;
+  }
+  return deaths;
+}
+
+void print_coverage(const std::vector<Subject>& subjects, std::span<const Counts> counts) {
+  fmt::print("\nCompared (form: cases, of which without an exception):\n");
+  for (std::size_t n = 0; n < subjects.size(); ++n) {
+    fmt::print("  {} {:<44} {:>8} {:>8}{}\n", mode_name(subjects[n].mode), subjects[n].form.name, counts[n].cases,
+               counts[n].completed, counts[n].different == 0 ? "" : fmt::format("  {} DIFFERENT", counts[n].different));
+  }
+}
+
+void print_others(const std::map<std::string, std::vector<std::string>>& others) {
+  fmt::print("\nImplemented, not compared:\n");
+  for (const auto& [reason, names] : others) {
+    fmt::print("  {} forms: {}\n", names.size(), reason);
+    std::string line = "   ";
+    constexpr std::size_t kWidth = 116;
+    for (const std::string& name : names) {
+      if (line.size() + name.size() > kWidth) {
+        fmt::print("{}\n", line);
+        line = "   ";
+      }
+      line += " " + name + ";";
+    }
+    fmt::print("{}\n", line);
+  }
+}
+
+int check(const Options& options) {
+  std::vector<Subject> subjects;
+  std::map<std::string, std::vector<std::string>> others;
+  collect(options, subjects, others);
+  if (subjects.empty()) {
+    fmt::print("No form is compared.\n");
+    print_others(others);
+    return 2;
+  }
+  const Shared shared(subjects.size());
+  const std::uint64_t deaths = run_cases(options, subjects, shared);
+  if (!options.quiet) {
+    print_coverage(subjects, shared.counts());
+    print_others(others);
+  }
+  Counts total{};
+  std::uint64_t never = 0;
+  for (const Counts& c : shared.counts()) {
+    total.cases += c.cases;
+    total.completed += c.completed;
+    total.different += c.different;
+    if (c.cases == 0) ++never;
+  }
+  fmt::print(
+      "\ncheck-cpu: seed {}: {} forms, {} cases run ({} without an exception), {} forms without a case, {} "
+      "differences, {} crashes\n",
+      options.seed, subjects.size(), total.cases, total.completed, never, total.different, deaths);
+  return total.different == 0 && deaths == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace sevisor::check_cpu
+
+int main(int argc, char** argv) {
+  sevisor::check_cpu::Options options;
+  CLI::App app("Holds the emulated processor to the one it runs on, instruction by instruction", "check-cpu");
+  app.add_option("--seed", options.seed, "another sequence of cases (default 1)");
+  app.add_option("--cases", options.cases, "how many cases (default 1000000)");
+  app.add_option("--first", options.first, "number of the first case; with --cases 1 it repeats one case");
+  app.add_option("--only", options.only, "only this mnemonic, as in Intel's syntax: add, rcl, movsb");
+  app.add_flag("--quiet", options.quiet, "print differences and the last line only");
+  try {
+    app.parse(argc, argv);
+    return sevisor::check_cpu::check(options);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "check-cpu: {}\n", error.what());
+    return 2;
+  }
+}
