@@ -6,6 +6,8 @@
 
 #include "tests/cpu_diff/integer.hpp"
 #include "tests/cpu_diff/operands.hpp"
+#include "tests/cpu_diff/vector.hpp"
+#include "tests/cpu_diff/vector_state.hpp"
 
 namespace sevisor::check_cpu {
 
@@ -100,7 +102,7 @@ constexpr std::array kReasons = std::to_array<Reason>({
               (e.info.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE || e.info.mnemonic == ZYDIS_MNEMONIC_RET);
      },
      "near branches with an operand size prefix: AMD's and Intel's processors differ"},
-    {is_vector, "vector state: the test emulator_cpu_vector compares it"},
+    {is_vector, "an extension with vector state that this host lacks"},
     {[](const Encoding&) { return true; }, "the host lacks the extension, or nothing aims its operands yet"},
 });
 
@@ -111,14 +113,18 @@ Choice choose(Engine& engine, Mode mode, const Encoding& sample) {
   if (support == Support::kUnimplemented) return {Verdict::kNotCompared, "not implemented: stops the guest"};
   if (integer_wanted(sample)) return {};
   if (support == Support::kUndefined) return {Verdict::kNotOffered, {}};
+  if (vector_wanted(sample)) return {};
   const auto* reason = std::find_if(kReasons.begin(), kReasons.end(), [&](const Reason& r) { return r.holds(sample); });
   return {Verdict::kNotCompared, reason->text};
 }
 
 Outcome compare(Random& random, Mode mode, Encoding& e, Native& native, Engine& engine) {
+  const bool vector = !integer_wanted(e);
   Machine before = random_machine(random);
+  if (vector) randomize_vector(random, before);
   narrow(mode, before);
-  if (!aim(random, mode, e, before) || integer_result_undefined(mode, e, before)) return {};
+  if (!aim(random, mode, e, before) || (!vector && integer_result_undefined(mode, e, before))) return {};
+  if (vector) prepare_operand(random, e, before);
   narrow(mode, before);
   Machine expected = before;
   Machine actual = before;
@@ -127,15 +133,22 @@ Outcome compare(Random& random, Mode mode, Encoding& e, Native& native, Engine& 
   Outcome outcome{.ran = true, .completed = expected.exception == kNoException, .difference = {}};
   try {
     engine.run(e.code(), mode, actual);
-    std::uint64_t ignored = undefined_flags(e, before);
-    // The engine's small budget interrupts a long comparison before it faults.
-    if (!outcome.completed && e.info.meta.category == ZYDIS_CATEGORY_STRINGOP) ignored = ~std::uint64_t{0};
-    forgive_integer(e, expected, actual);
-    outcome.difference = difference(expected, actual, ignored);
+    if (vector) {
+      forgive_vector(mode, e, before, expected, actual);
+      outcome.difference = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
+    } else {
+      std::uint64_t ignored = undefined_flags(e, before);
+      // The engine's small budget interrupts a long comparison before it faults.
+      if (!outcome.completed && e.info.meta.category == ZYDIS_CATEGORY_STRINGOP) ignored = ~std::uint64_t{0};
+      forgive_integer(e, expected, actual);
+      outcome.difference = difference(expected, actual, ignored);
+    }
   } catch (const std::runtime_error& error) {
     outcome.difference = std::string("  ") + error.what() + "\n";
   }
-  if (!outcome.difference.empty()) outcome.difference = describe(mode, e, before) + outcome.difference;
+  if (!outcome.difference.empty()) {
+    outcome.difference = describe(mode, e, before) + (vector ? describe_vector(before) : "") + outcome.difference;
+  }
   return outcome;
 }
 

@@ -5,19 +5,18 @@
 // whose name begins so, for example "addps" or "vex vp".
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <cpuid.h>
 #include <cstdlib>
-#include <cstring>
 #include <fmt/format.h>
 #include <map>
 #include <string>
 
-#include "base/bytes.hpp"
 #include "tests/cpu_diff/engine.hpp"
-#include "tests/cpu_diff/forms.hpp"
+#include "tests/cpu_diff/form_table.hpp"
+#include "tests/cpu_diff/integer.hpp"
 #include "tests/cpu_diff/native.hpp"
 #include "tests/cpu_diff/operands.hpp"
-#include "tests/emulator_cpu_vector/vector_state.hpp"
+#include "tests/cpu_diff/vector.hpp"
+#include "tests/cpu_diff/vector_state.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -31,217 +30,11 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
   return std::stoull(text_from_environment(name, std::to_string(otherwise)), nullptr, 0);
 }
 
-// A bit of CPUID Fn0000_0007.
-bool has_leaf7(unsigned which, unsigned bit) {
-  std::array<unsigned, 4> r{};
-  return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[which] >> bit & 1) != 0;
-}
-
-// XSAVE, and a bit of CPUID Fn0000_000D_EAX_x1 if not negative.
-bool has_xsave(int bit) {
-  std::array<unsigned, 4> r{};
-  constexpr unsigned kOsxsave = 1U << 27;
-  if (__get_cpuid(1, &r[0], &r[1], &r[2], &r[3]) == 0 || (r[2] & kOsxsave) == 0) return false;
-  return bit < 0 || (__get_cpuid_count(13, 1, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[0] >> bit & 1) != 0);
-}
-
-bool host_runs(ZydisISAExt extension) {
-  switch (extension) {
-    case ZYDIS_ISA_EXT_X87:
-    case ZYDIS_ISA_EXT_MMX:
-    case ZYDIS_ISA_EXT_SSE:
-    case ZYDIS_ISA_EXT_SSE2:
-      return true;
-    case ZYDIS_ISA_EXT_SSE3:
-      return __builtin_cpu_supports("sse3") != 0;
-    case ZYDIS_ISA_EXT_SSSE3:
-      return __builtin_cpu_supports("ssse3") != 0;
-    case ZYDIS_ISA_EXT_SSE4:
-      return __builtin_cpu_supports("sse4.2") != 0;
-    case ZYDIS_ISA_EXT_AES:
-      return __builtin_cpu_supports("aes") != 0;
-    case ZYDIS_ISA_EXT_PCLMULQDQ:
-      return __builtin_cpu_supports("pclmul") != 0;
-    case ZYDIS_ISA_EXT_XSAVE:
-      return has_xsave(-1);
-    case ZYDIS_ISA_EXT_XSAVEOPT:
-      return has_xsave(0);
-    case ZYDIS_ISA_EXT_XSAVEC:
-      return has_xsave(1);
-    case ZYDIS_ISA_EXT_SHA:
-      return has_leaf7(1, 29);
-    case ZYDIS_ISA_EXT_AVX:
-      return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("pclmul") != 0;
-    case ZYDIS_ISA_EXT_AVX2:
-    case ZYDIS_ISA_EXT_AVX2GATHER:
-      return __builtin_cpu_supports("avx2") != 0;
-    case ZYDIS_ISA_EXT_FMA:
-      return __builtin_cpu_supports("fma") != 0;
-    case ZYDIS_ISA_EXT_F16C:
-      return __builtin_cpu_supports("f16c") != 0;
-    case ZYDIS_ISA_EXT_AVXAES:
-      return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("aes") != 0;
-    case ZYDIS_ISA_EXT_VAES:
-      return __builtin_cpu_supports("vaes") != 0;
-    case ZYDIS_ISA_EXT_VPCLMULQDQ:
-      return __builtin_cpu_supports("vpclmulqdq") != 0;
-    default:
-      return false;
-  }
-}
-
-bool wanted(const Encoding& e) {
-  if (e.info.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && e.info.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
-    return false;
-  if (!host_runs(e.info.meta.isa_ext)) return false;
-  switch (e.info.meta.category) {
-    case ZYDIS_CATEGORY_PREFETCH:
-      return false;
-    default:
-      break;
-  }
-  switch (e.info.mnemonic) {  // not this room's
-    case ZYDIS_MNEMONIC_CRC32:
-    case ZYDIS_MNEMONIC_POPCNT:
-    case ZYDIS_MNEMONIC_PAUSE:
-    case ZYDIS_MNEMONIC_MOVNTI:
-    case ZYDIS_MNEMONIC_XGETBV:
-    case ZYDIS_MNEMONIC_XSETBV:
-    case ZYDIS_MNEMONIC_XSAVES:  // privileged
-    case ZYDIS_MNEMONIC_XSAVES64:
-    case ZYDIS_MNEMONIC_XRSTORS:
-    case ZYDIS_MNEMONIC_XRSTORS64:
-      return false;
-    default:
-      return true;
-  }
-}
-
-bool uses_mmx(const Encoding& e) {
-  for (unsigned n = 0; n < e.info.operand_count; ++n) {
-    const ZydisDecodedOperand& o = e.operands[n];
-    const bool is_register = o.type == ZYDIS_OPERAND_TYPE_REGISTER;
-    if (is_register && ZydisRegisterGetClass(o.reg.value) == ZYDIS_REGCLASS_MMX) return true;
-  }
-  return false;
-}
-
-// Operands that processors access piece by piece: how much of one they have loaded or written before a fault, and at
-// which piece they find a page missing, is theirs.
-bool in_pieces(const Encoding& e) {
-  switch (e.info.mnemonic) {
-    case ZYDIS_MNEMONIC_FSTP:
-      return e.operands[0].size == 80;
-    case ZYDIS_MNEMONIC_FBSTP:
-    case ZYDIS_MNEMONIC_FLDENV:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_FRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_MASKMOVDQU:
-    case ZYDIS_MNEMONIC_MASKMOVQ:
-    case ZYDIS_MNEMONIC_VMASKMOVDQU:
-    case ZYDIS_MNEMONIC_VMASKMOVPD:
-    case ZYDIS_MNEMONIC_VMASKMOVPS:
-    case ZYDIS_MNEMONIC_VPMASKMOVD:
-    case ZYDIS_MNEMONIC_VPMASKMOVQ:
-    case ZYDIS_MNEMONIC_XRSTOR:
-    case ZYDIS_MNEMONIC_XRSTOR64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-      return true;
-    default:
-      return false;
-  }
-}
-
-constexpr int kStackFault = 12;
-constexpr int kGeneralProtection = 13;
-constexpr int kPageFault = 14;
-
-// An area of memory that FXSAVE or XSAVE has written; nullptr for other instructions.
-std::byte* saved_area(const Encoding& e, const Machine& before, Machine& after) {
-  switch (e.info.mnemonic) {
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-      break;
-    default:
-      return nullptr;
-  }
-  return after.data.data() + (operand_address(e, e.operands[0], before) - kData);
-}
-
-// What is the processor's own in a saved image.
-void forgive_image(Mode mode, const Encoding& e, const Machine& before, Machine& native, Machine& engine) {
-  std::byte* ours = saved_area(e, before, engine);
-  if (ours == nullptr) return;
-  std::byte* theirs = saved_area(e, before, native);
-  // MXCSR_MASK, where it was written at all: AMD's has MM.
-  constexpr std::size_t kMask = 28;
-  constexpr std::uint32_t kMm = 0x20000;
-  const auto mask = load<std::uint32_t>(ours + kMask);
-  if (mask != load<std::uint32_t>(before.data.data() + (ours - engine.data.data()) + kMask))
-    store(ours + kMask, mask & ~kMm);
-  if (e.info.meta.isa_ext == ZYDIS_ISA_EXT_SSE) return;
-  // A processor may take a component in its initial state for one that is in use, and then writes it.
-  constexpr std::size_t kHeader = 512;
-  struct Component {
-    std::size_t offset, size;
-  };
-  const std::size_t vectors = mode == Mode::k64 ? 16 : 8;
-  const std::array<Component, 3> components = {{{32, 128}, {160, vectors * 16}, {576, vectors * 16}}};
-  const auto extra = load<std::uint64_t>(theirs + kHeader) & ~load<std::uint64_t>(ours + kHeader);
-  for (std::size_t n = 0; n < components.size(); ++n) {
-    if ((extra >> n & 1) == 0) continue;
-    const auto [offset, size] = components[n];
-    if (!std::all_of(theirs + offset, theirs + offset + size, [](std::byte b) { return b == std::byte{0}; })) continue;
-    std::memcpy(ours + offset, theirs + offset, size);
-    store(ours + kHeader, load<std::uint64_t>(ours + kHeader) | std::uint64_t{1} << n);
-    if (n == 0) std::memcpy(ours, theirs, 24);
-    if (n == 1) std::memcpy(ours + 24, theirs + 24, 8);
-  }
-}
-
-// What processors do differently from each other when an instruction faults.
-void forgive(Mode mode, const Encoding& e, const Machine& before, Machine& native, Machine& engine) {
-  if (native.exception == kNoException && engine.exception == kNoException)
-    forgive_image(mode, e, before, native, engine);
-  const bool pieces = in_pieces(e);
-  // Whether pages matter of which nothing is read or written: elements not chosen, components in their initial state.
-  if (pieces && native.exception != kNoException && engine.exception == kNoException) engine = native;
-  // And in which order they are looked at; what has been loaded then.
-  if (pieces && native.exception == kPageFault) engine = native;
-  if (native.exception == kNoException || engine.exception == kNoException) return;
-  if (e.info.mnemonic == ZYDIS_MNEMONIC_XRSTOR || e.info.mnemonic == ZYDIS_MNEMONIC_XRSTOR64) {
-    engine.regs.fx = native.regs.fx;
-    engine.regs.ymm_high = native.regs.ymm_high;
-  }
-  // Of a stack access that is not canonical; the engine does not tell them apart yet.
-  if (native.exception == kStackFault && engine.exception == kGeneralProtection) engine.exception = kStackFault;
-  // The host's kernel is mapped.
-  constexpr std::uint32_t kPresent = 1;
-  if (native.exception == kPageFault && (native.cr2 >> 63) != 0) engine.error |= native.error & kPresent;
-  // Whether the registers have already become MMX's.
-  if (uses_mmx(e)) std::copy_n(native.regs.fx.begin(), kFxMxcsr, engine.regs.fx.begin());
-  if (uses_mmx(e)) std::copy(native.regs.fx.begin() + 32, native.regs.fx.begin() + kFxXmm, engine.regs.fx.begin() + 32);
-}
-
-void narrow(Mode mode, Machine& m) {
-  if (mode == Mode::k64) return;
-  for (std::size_t r = 0; r < 16; ++r) m.regs.gpr[r] &= r < 8 ? 0xffffffff : 0;
+std::vector<FormEntry> vector_forms(Mode mode) {
+  std::vector<FormEntry> forms = list_forms(mode);
+  for (FormEntry& form : forms) std::erase_if(form.samples, [](const Encoding& e) { return !vector_wanted(e); });
+  std::erase_if(forms, [](const FormEntry& form) { return form.samples.empty(); });
+  return forms;
 }
 
 void run(Mode mode) {
@@ -251,13 +44,14 @@ void run(Mode mode) {
   Native native;
   Engine engine;
   std::map<std::string, int> failures;
-  const std::vector<Form> forms = find_forms(mode, wanted);
+  const std::vector<FormEntry> forms = vector_forms(mode);
   std::uint64_t completed = 0;
   std::uint64_t total = 0;
-  for (const Form& form : forms) {
+  for (const FormEntry& form : forms) {
     if (!form.name.starts_with(only)) continue;
     for (std::uint64_t n = 0; n < cases; ++n) {
-      Encoding e = random_instance(random, mode, form);
+      Encoding e;
+      if (!vary(random, mode, form, e)) continue;
       Machine before = random_machine(random);
       randomize_vector(random, before);
       narrow(mode, before);
@@ -272,7 +66,7 @@ void run(Mode mode) {
       std::string text;
       try {
         engine.run(e.code(), mode, actual);
-        forgive(mode, e, before, expected, actual);
+        forgive_vector(mode, e, before, expected, actual);
         text = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
       } catch (const std::runtime_error& error) {
         text = std::string("  ") + error.what() + "\n";

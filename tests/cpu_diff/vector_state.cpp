@@ -1,4 +1,4 @@
-#include "tests/emulator_cpu_vector/vector_state.hpp"
+#include "tests/cpu_diff/vector_state.hpp"
 
 #include <cstring>
 #include <fmt/format.h>
