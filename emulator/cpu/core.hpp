@@ -109,8 +109,8 @@ struct Core final : PageObserver {
   // boot; jumps within the kernel, whose pages are global, live on.
   std::uint64_t supervisor_jumps = 0;
   std::uint64_t user_jumps = 0;
-  bool local_code = false;  // supervisor code was found through a translation that is not global
-  std::uint64_t random_state;         // RDRAND, RDSEED
+  bool local_code = false;     // supervisor code was found through a translation that is not global
+  std::uint64_t random_state;  // RDRAND, RDSEED
 
   const CpuConfig config;
   GuestMemory& memory;
