@@ -80,20 +80,20 @@ const Op* op_gather(Core& core, const Op* op) {
 }
 
 struct GatherForm {
-  ZydisMnemonic mnemonic;
   Handler fn;
+  ZydisMnemonic mnemonic;
   std::uint8_t element;  // bytes
   std::uint8_t index;    // bytes
 };
 constexpr GatherForm kGathers[] = {
-    {ZYDIS_MNEMONIC_VPGATHERDD, op_gather<std::uint32_t, std::int32_t>, 4, 4},
-    {ZYDIS_MNEMONIC_VPGATHERDQ, op_gather<std::uint64_t, std::int32_t>, 8, 4},
-    {ZYDIS_MNEMONIC_VPGATHERQD, op_gather<std::uint32_t, std::int64_t>, 4, 8},
-    {ZYDIS_MNEMONIC_VPGATHERQQ, op_gather<std::uint64_t, std::int64_t>, 8, 8},
-    {ZYDIS_MNEMONIC_VGATHERDPS, op_gather<std::uint32_t, std::int32_t>, 4, 4},
-    {ZYDIS_MNEMONIC_VGATHERDPD, op_gather<std::uint64_t, std::int32_t>, 8, 4},
-    {ZYDIS_MNEMONIC_VGATHERQPS, op_gather<std::uint32_t, std::int64_t>, 4, 8},
-    {ZYDIS_MNEMONIC_VGATHERQPD, op_gather<std::uint64_t, std::int64_t>, 8, 8},
+    {op_gather<std::uint32_t, std::int32_t>, ZYDIS_MNEMONIC_VPGATHERDD, 4, 4},
+    {op_gather<std::uint64_t, std::int32_t>, ZYDIS_MNEMONIC_VPGATHERDQ, 8, 4},
+    {op_gather<std::uint32_t, std::int64_t>, ZYDIS_MNEMONIC_VPGATHERQD, 4, 8},
+    {op_gather<std::uint64_t, std::int64_t>, ZYDIS_MNEMONIC_VPGATHERQQ, 8, 8},
+    {op_gather<std::uint32_t, std::int32_t>, ZYDIS_MNEMONIC_VGATHERDPS, 4, 4},
+    {op_gather<std::uint64_t, std::int32_t>, ZYDIS_MNEMONIC_VGATHERDPD, 8, 4},
+    {op_gather<std::uint32_t, std::int64_t>, ZYDIS_MNEMONIC_VGATHERQPS, 4, 8},
+    {op_gather<std::uint64_t, std::int64_t>, ZYDIS_MNEMONIC_VGATHERQPD, 8, 8},
 };
 
 bool select_gather(const Insn& insn, Op& op) {

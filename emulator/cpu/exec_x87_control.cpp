@@ -222,21 +222,21 @@ const Op* op_load_environment(Core& core, const Op* op) {
 }
 
 struct ControlForm {
-  ZydisMnemonic mnemonic;
   Handler fn;
+  ZydisMnemonic mnemonic;
   std::uint8_t aux;
   std::uint8_t word;
 };
 constexpr ControlForm kForms[] = {
-    {ZYDIS_MNEMONIC_FNINIT, op_fninit, 0, 0},
-    {ZYDIS_MNEMONIC_FNCLEX, op_fnclex, 0, 0},
-    {ZYDIS_MNEMONIC_FNSTCW, op_store_word, 0, kFxFcw},
-    {ZYDIS_MNEMONIC_FNSTSW, op_store_word, 0, kFxFsw},
-    {ZYDIS_MNEMONIC_FLDCW, op_fldcw, 0, 0},
-    {ZYDIS_MNEMONIC_FNSTENV, op_store_environment, 0, 0},
-    {ZYDIS_MNEMONIC_FNSAVE, op_store_environment, kRegistersToo, 0},
-    {ZYDIS_MNEMONIC_FLDENV, op_load_environment, 0, 0},
-    {ZYDIS_MNEMONIC_FRSTOR, op_load_environment, kRegistersToo, 0},
+    {op_fninit, ZYDIS_MNEMONIC_FNINIT, 0, 0},
+    {op_fnclex, ZYDIS_MNEMONIC_FNCLEX, 0, 0},
+    {op_store_word, ZYDIS_MNEMONIC_FNSTCW, 0, kFxFcw},
+    {op_store_word, ZYDIS_MNEMONIC_FNSTSW, 0, kFxFsw},
+    {op_fldcw, ZYDIS_MNEMONIC_FLDCW, 0, 0},
+    {op_store_environment, ZYDIS_MNEMONIC_FNSTENV, 0, 0},
+    {op_store_environment, ZYDIS_MNEMONIC_FNSAVE, kRegistersToo, 0},
+    {op_load_environment, ZYDIS_MNEMONIC_FLDENV, 0, 0},
+    {op_load_environment, ZYDIS_MNEMONIC_FRSTOR, kRegistersToo, 0},
 };
 
 }  // namespace

@@ -260,31 +260,31 @@ const Op* op_stmxcsr(Core& core, const Op* op) {
 }
 
 struct StateForm {
-  ZydisMnemonic mnemonic;
   Handler fn;
+  ZydisMnemonic mnemonic;
   std::uint8_t aux;
 };
 constexpr StateForm kForms[] = {
-    {ZYDIS_MNEMONIC_FXSAVE, op_fxsave, 0},
-    {ZYDIS_MNEMONIC_FXSAVE64, op_fxsave, kWide},
-    {ZYDIS_MNEMONIC_FXRSTOR, op_fxrstor, 0},
-    {ZYDIS_MNEMONIC_FXRSTOR64, op_fxrstor, kWide},
-    {ZYDIS_MNEMONIC_XSAVE, op_xsave, 0},
-    {ZYDIS_MNEMONIC_XSAVE64, op_xsave, kWide},
-    {ZYDIS_MNEMONIC_XSAVEOPT, op_xsave, kOptimise},
-    {ZYDIS_MNEMONIC_XSAVEOPT64, op_xsave, kWide | kOptimise},
-    {ZYDIS_MNEMONIC_XSAVEC, op_xsave, kOptimise | kCompactForm},
-    {ZYDIS_MNEMONIC_XSAVEC64, op_xsave, kWide | kOptimise | kCompactForm},
-    {ZYDIS_MNEMONIC_XSAVES, op_xsave, kOptimise | kCompactForm | kSupervisor},
-    {ZYDIS_MNEMONIC_XSAVES64, op_xsave, kWide | kOptimise | kCompactForm | kSupervisor},
-    {ZYDIS_MNEMONIC_XRSTOR, op_xrstor, 0},
-    {ZYDIS_MNEMONIC_XRSTOR64, op_xrstor, kWide},
-    {ZYDIS_MNEMONIC_XRSTORS, op_xrstor, kSupervisor},
-    {ZYDIS_MNEMONIC_XRSTORS64, op_xrstor, kWide | kSupervisor},
-    {ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr<false>, 0},
-    {ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr<false>, 0},
-    {ZYDIS_MNEMONIC_VLDMXCSR, op_ldmxcsr<true>, 0},
-    {ZYDIS_MNEMONIC_VSTMXCSR, op_stmxcsr<true>, 0},
+    {op_fxsave, ZYDIS_MNEMONIC_FXSAVE, 0},
+    {op_fxsave, ZYDIS_MNEMONIC_FXSAVE64, kWide},
+    {op_fxrstor, ZYDIS_MNEMONIC_FXRSTOR, 0},
+    {op_fxrstor, ZYDIS_MNEMONIC_FXRSTOR64, kWide},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVE, 0},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVE64, kWide},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVEOPT, kOptimise},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVEOPT64, kWide | kOptimise},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVEC, kOptimise | kCompactForm},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVEC64, kWide | kOptimise | kCompactForm},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVES, kOptimise | kCompactForm | kSupervisor},
+    {op_xsave, ZYDIS_MNEMONIC_XSAVES64, kWide | kOptimise | kCompactForm | kSupervisor},
+    {op_xrstor, ZYDIS_MNEMONIC_XRSTOR, 0},
+    {op_xrstor, ZYDIS_MNEMONIC_XRSTOR64, kWide},
+    {op_xrstor, ZYDIS_MNEMONIC_XRSTORS, kSupervisor},
+    {op_xrstor, ZYDIS_MNEMONIC_XRSTORS64, kWide | kSupervisor},
+    {op_ldmxcsr<false>, ZYDIS_MNEMONIC_LDMXCSR, 0},
+    {op_stmxcsr<false>, ZYDIS_MNEMONIC_STMXCSR, 0},
+    {op_ldmxcsr<true>, ZYDIS_MNEMONIC_VLDMXCSR, 0},
+    {op_stmxcsr<true>, ZYDIS_MNEMONIC_VSTMXCSR, 0},
 };
 
 }  // namespace

@@ -22,7 +22,7 @@ thread_local Trap trap;
 // Leaves the stub as its RET would: a stub has nothing on the stack when its instruction runs.
 void on_trap(int signal, siginfo_t* /*info*/, void* context) {
   if (!trap.expected) {  // somebody else's error: let it happen again, without us
-    ::signal(signal, SIG_DFL);
+    static_cast<void>(::signal(signal, SIG_DFL));
     return;
   }
   auto* state = static_cast<ucontext_t*>(context);

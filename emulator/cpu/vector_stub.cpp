@@ -94,7 +94,7 @@ bool add_general(const ZydisDecodedOperand& o, Uses& uses) {
 }
 
 void add_vector(const ZydisDecodedOperand& o, Uses& uses) {
-  const auto number = static_cast<unsigned>(ZydisRegisterGetId(o.reg.value));
+  const unsigned number = static_cast<std::uint8_t>(ZydisRegisterGetId(o.reg.value));
   // Legacy instructions keep what they do not write.
   if (reads(o) || !uses.vex) uses.vectors_read.push_back(number);
   if (writes(o)) uses.vectors_written.push_back(number);

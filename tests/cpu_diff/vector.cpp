@@ -11,10 +11,10 @@ namespace sevisor::cpu_diff {
 
 namespace {
 
-// A bit of CPUID Fn0000_0007.
-bool has_leaf7(unsigned which, unsigned bit) {
+// A bit of CPUID's EAX to EDX, counted from 0.
+bool has_leaf(unsigned leaf, unsigned which, unsigned bit) {
   std::array<unsigned, 4> r{};
-  return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[which] >> bit & 1) != 0;
+  return __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[which] >> bit & 1) != 0;
 }
 
 // XSAVE, and a bit of CPUID Fn0000_000D_EAX_x1 if not negative.
@@ -49,7 +49,7 @@ bool host_runs(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_XSAVEC:
       return has_xsave(1);
     case ZYDIS_ISA_EXT_SHA:
-      return has_leaf7(1, 29);
+      return has_leaf(7, 1, 29);
     case ZYDIS_ISA_EXT_AVX:
       return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("pclmul") != 0;
     case ZYDIS_ISA_EXT_AVX2:
@@ -58,13 +58,13 @@ bool host_runs(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_FMA:
       return __builtin_cpu_supports("fma") != 0;
     case ZYDIS_ISA_EXT_F16C:
-      return __builtin_cpu_supports("f16c") != 0;
+      return __builtin_cpu_supports("avx") != 0 && has_leaf(1, 2, 29);
     case ZYDIS_ISA_EXT_AVXAES:
       return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("aes") != 0;
     case ZYDIS_ISA_EXT_VAES:
-      return __builtin_cpu_supports("vaes") != 0;
+      return __builtin_cpu_supports("avx") != 0 && has_leaf(7, 2, 9);
     case ZYDIS_ISA_EXT_VPCLMULQDQ:
-      return __builtin_cpu_supports("vpclmulqdq") != 0;
+      return __builtin_cpu_supports("avx") != 0 && has_leaf(7, 2, 10);
     default:
       return false;
   }

@@ -265,7 +265,7 @@ void prepare_gather(Random& random, const Encoding& e, const ZydisDecodedOperand
       store(&indices[n], static_cast<std::int32_t>(index));
     }
   }
-  const auto number = static_cast<std::size_t>(ZydisRegisterGetId(o.mem.index));
+  const std::size_t number = static_cast<std::uint8_t>(ZydisRegisterGetId(o.mem.index));
   std::memcpy(machine.regs.fx.data() + kFxXmm + number * 16, indices.data(), 16);
   std::memcpy(machine.regs.ymm_high[number].data(), indices.data() + 16, 16);
   ZydisDecodedOperand base_only = o;
