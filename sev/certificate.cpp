@@ -16,6 +16,7 @@ constexpr std::uint32_t kVersion = 1;
 // Fields, bytes from the certificate's start.
 constexpr std::size_t kApiMajorAt = 4;
 constexpr std::size_t kApiMinorAt = 5;
+constexpr std::size_t kReservedAt = 6;
 constexpr std::size_t kUsageAt = 8;
 constexpr std::size_t kAlgorithmAt = 12;
 constexpr std::size_t kKeyAt = 16;
@@ -132,7 +133,39 @@ Certificate Certificate::parse(std::span<const std::byte> bytes, std::string_vie
   }
   std::optional<PublicKey> key = key_in(bytes, row->kind);
   if (!key) refuse(what, fmt::format("what it has for a key ({}) is none", row->text));
+  if (const auto stray = find_stray_byte(bytes.first<kCertificateSize>())) {
+    refuse(what, fmt::format("its byte {} must be 0 and is not", *stray));
+  }
   return {bytes.first<kCertificateSize>(), *std::move(key)};
+}
+
+std::optional<std::size_t> Certificate::find_stray_byte(std::span<const std::byte, kCertificateSize> bytes) {
+  const auto find = [bytes](std::size_t begin, std::size_t end) -> std::optional<std::size_t> {
+    const auto part = bytes.subspan(begin, end - begin);
+    const auto found = std::ranges::find_if(part, [](std::byte b) { return b != std::byte{0}; });
+    if (found == part.end()) return std::nullopt;
+    return begin + static_cast<std::size_t>(found - part.begin());
+  };
+  // What a key or signature of this kind takes, bytes.
+  const auto key_size = [](KeyKind kind) {
+    return kind == KeyKind::kRsa ? 4 + 2 * kRsaNumberSize : 4 + 2 * kCoordinateSize;
+  };
+  const auto signature_size = [](KeyKind kind) {
+    if (kind == KeyKind::kRsa) return kRsaNumberSize;
+    return kind == KeyKind::kEcdsa ? 2 * kCoordinateSize : std::size_t{0};
+  };
+  if (const auto stray = find(kReservedAt, kUsageAt)) return stray;
+  const AlgorithmRow* row = find_algorithm(static_cast<KeyAlgorithm>(word_at(bytes, kAlgorithmAt)));
+  if (const auto stray = find(kKeyAt + key_size(row == nullptr ? KeyKind::kNone : row->kind), kSignaturesAt)) {
+    return stray;
+  }
+  for (std::size_t slot = 0; slot < kSignatureSlots; ++slot) {
+    const std::size_t at = kSignaturesAt + slot * kSignatureSize;
+    const AlgorithmRow* signer = find_algorithm(static_cast<KeyAlgorithm>(word_at(bytes, at + 4)));
+    const std::size_t size = signature_size(signer == nullptr ? KeyKind::kNone : signer->kind);
+    if (const auto stray = find(at + 8 + size, at + kSignatureSize)) return stray;
+  }
+  return std::nullopt;
 }
 
 Certificate Certificate::make(KeyUsage usage, KeyAlgorithm algorithm, const PrivateKey& key, std::uint8_t api_major,

@@ -116,6 +116,7 @@ void check_run_config(const RunConfig& config) {
   (void)check_firmware(config.firmware, config.firmware_name);
   if (config.expect) check_expect(*config.expect);
   if (config.kernel_hashes) (void)check_hashes_area(config.firmware, config.firmware_name, map.low_size());
+  if (config.secret) (void)check_secret_area(config.firmware, config.firmware_name, map.low_size());
   if (config.kernel == nullptr) return;
   const BzImage header = parse_bzimage(*config.kernel, config.kernel_name);
   check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
@@ -129,9 +130,10 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);
   GuestRam ram(map);
-  const LaunchedGuest guest = launch(host, ram,
-                                     {config.policy, config.vcpus, config.cpu_signature, config.firmware,
-                                      config.firmware_name, hashes_table_of(config)});
+  const LaunchedGuest guest =
+      launch(host, ram,
+             {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
+              hashes_table_of(config), config.owner_certificate, config.session, config.secret});
   launched(guest.report);
 
   RunState state;

@@ -29,6 +29,10 @@ struct RunConfig {
   std::string cmdline;
   bool kernel_hashes = false;  // the hashes of the three are measured, and the firmware checks them
 
+  std::vector<std::byte> owner_certificate;  // of the guest owner, as is the session; both or none
+  std::vector<std::byte> session;
+  SecretSource secret;  // empty: none is injected
+
   std::int64_t rtc_time = 0;  // seconds since 1970
   std::optional<std::chrono::milliseconds> timeout;
   std::optional<std::string> expect;  // regular expression

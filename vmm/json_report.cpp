@@ -38,9 +38,7 @@ void write_whole(int fd, std::string_view text, const std::string& path) {
   }
 }
 
-}  // namespace
-
-std::string json_report(const ReportContents& contents, const Outcome& outcome) {
+nlohmann::ordered_json launch_of(const ReportContents& contents) {
   nlohmann::ordered_json report;
   report["host"] = contents.host;
   report["init_api"] = contents.launch.init_api;
@@ -52,8 +50,21 @@ std::string json_report(const ReportContents& contents, const Outcome& outcome) 
   report["measurement"] = sev::to_base64(contents.launch.measurement);
   report["cpus"] = contents.cpus;
   report["cpu_type"] = contents.cpu_type;
-  report["exit"] = {{"code", outcome.code}, {"reason", outcome.reason}};
+  return report;
+}
+
+std::string text_of(const nlohmann::ordered_json& report) {
   return report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+}
+
+}  // namespace
+
+std::string json_launch_report(const ReportContents& contents) { return text_of(launch_of(contents)); }
+
+std::string json_report(const ReportContents& contents, const Outcome& outcome) {
+  nlohmann::ordered_json report = launch_of(contents);
+  report["exit"] = {{"code", outcome.code}, {"reason", outcome.reason}};
+  return text_of(report);
 }
 
 bool ReportFile::is_special() const {

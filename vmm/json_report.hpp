@@ -19,6 +19,8 @@ struct ReportContents {
 
 // One object, as docs/run.md describes it, with a line feed at its end.
 [[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome);
+// The same before the guest has run: without "exit".
+[[nodiscard]] std::string json_launch_report(const ReportContents& contents);
 
 // A file that is replaced as a whole or not at all.
 class ReportFile {

@@ -107,6 +107,21 @@ Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, s
   return Gpa(area.base);
 }
 
+sev::FooterArea check_secret_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size) {
+  const auto area = sev::parse_footer_table(image).secret_area();
+  const std::string tried = fmt::format("use the firmware '{}' with --secret", name);
+  if (!area) {
+    throw Error(ExitCode::kBadUsage, tried, "it names no area for secrets",
+                "Use a firmware that does, such as sevisor's own (leave out --firmware).");
+  }
+  if (area->base % kEncryptionBlock != 0 || area->base > low_size || area->size > low_size - area->base) {
+    throw Error(ExitCode::kBadUsage, tried,
+                fmt::format("it wants secrets at {:#x}, which is not aligned or not the guest's memory", area->base),
+                "Raise --memory, or use another firmware.");
+  }
+  return *area;
+}
+
 std::optional<std::string> why_no_sev_es(kvm::Host& host) {
   try {
     const kvm::Kvm kvm = kvm::Kvm::open(host);
@@ -123,6 +138,34 @@ std::optional<std::string> why_no_sev_es(kvm::Host& host) {
   }
   return std::nullopt;
 }
+
+namespace {
+
+sev::Digest digest_of(const LaunchConfig& config, std::uint32_t ap_reset_address) {
+  sev::LaunchContents contents;
+  contents.firmware = config.firmware;
+  if (config.hashes_table) contents.hashes_table = *config.hashes_table;
+  contents.vcpus = config.vcpus;
+  contents.cpu_signature = config.cpu_signature;
+  contents.ap_reset_address = ap_reset_address;
+  contents.vmsa_form = sev::VmsaForm::kEsInit;
+  return sev::launch_digest(contents);
+}
+
+void inject_secret(const kvm::Vm& vm, const GuestRam& ram, const LaunchConfig& config, const LaunchReport& report) {
+  const std::span<std::byte> low = ram.regions().front().memory.bytes();
+  const sev::FooterArea area = check_secret_area(config.firmware, config.firmware_name, low.size());
+  const sev::SecretPacket packet = config.secret(report);
+  if (packet.payload.size() > area.size) {
+    throw Error(ExitCode::kBadUsage, "inject the secret",
+                fmt::format("it has {} bytes, and the firmware '{}' has room for {}", packet.payload.size(),
+                            config.firmware_name, area.size),
+                "Make the secrets shorter.");
+  }
+  vm.launch_secret(low.subspan(area.base, packet.payload.size()), packet.header, packet.payload);
+}
+
+}  // namespace
 
 LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config) {
   const std::uint32_t ap_reset_address = check_firmware(config.firmware, config.firmware_name);
@@ -156,7 +199,7 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());
   vm.register_encrypted_region(guest.firmware.bytes());
 
-  vm.launch_start(guest.sev, config.policy);
+  vm.launch_start(guest.sev, config.policy, config.owner_certificate, config.session);
   vm.launch_update_data(guest.firmware.bytes());
   if (config.hashes_table) {
     const GuestRam::Region& low = ram.regions().front();
@@ -174,16 +217,9 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   }
   vm.launch_update_vmsa();
   guest.report.measurement = vm.launch_measure();
+  guest.report.digest = digest_of(config, ap_reset_address);
+  if (config.secret) inject_secret(vm, ram, config, guest.report);
   vm.launch_finish();
-
-  sev::LaunchContents contents;
-  contents.firmware = config.firmware;
-  if (config.hashes_table) contents.hashes_table = *config.hashes_table;
-  contents.vcpus = config.vcpus;
-  contents.cpu_signature = config.cpu_signature;
-  contents.ap_reset_address = ap_reset_address;
-  contents.vmsa_form = sev::VmsaForm::kEsInit;
-  guest.report.digest = sev::launch_digest(contents);
   return guest;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,13 +12,25 @@
 #include <vector>
 
 #include "base/mapping.hpp"
+#include "sev/footer_table.hpp"
 #include "sev/hashes_table.hpp"
+#include "sev/launch_secret.hpp"
 #include "sev/measurement.hpp"
 #include "sev/sha256.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/kvm/handles.hpp"
 
 namespace sevisor::vmm {
+
+struct LaunchReport {
+  std::string init_api;  // the command that made the VM an SEV-ES one
+  sev::ApiVersion api;
+  sev::Digest digest{};  // as this program computes it
+  sev::Measurement measurement{};
+};
+
+// Returns the packet, made for this launch, or throws.
+using SecretSource = std::function<sev::SecretPacket(const LaunchReport&)>;
 
 struct LaunchConfig {
   std::uint32_t policy = 0;
@@ -27,13 +40,11 @@ struct LaunchConfig {
   std::string firmware_name;            // for messages
   // Of kernel, initrd and command line: goes into the firmware's hashes area, and so into the measurement.
   std::optional<sev::HashesTable> hashes_table = std::nullopt;
-};
-
-struct LaunchReport {
-  std::string init_api;  // the command that made the VM an SEV-ES one
-  sev::ApiVersion api;
-  sev::Digest digest{};  // as this program computes it
-  sev::Measurement measurement{};
+  // Of the guest owner, both or none; without them nobody knows the guest's transport keys.
+  std::span<const std::byte> owner_certificate = {};
+  std::span<const std::byte> session = {};
+  // If there is one: called once the guest is measured. The packet it returns goes to the firmware's secret area.
+  SecretSource secret = nullptr;
 };
 
 // What must live as long as the guest runs; members are destroyed last to first.
@@ -52,6 +63,11 @@ struct LaunchedGuest {
 // Where the firmware wants the table of kernel hashes. Throws Error (kBadUsage) when it verifies no kernel, or wants
 // the table where the guest's low memory (`low_size` bytes from 0) is not.
 [[nodiscard]] Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size);
+
+// Where the firmware wants secrets. Throws Error (kBadUsage) when it names no area, or one that is not in the guest's
+// low memory (`low_size` bytes from 0).
+[[nodiscard]] sev::FooterArea check_secret_area(std::span<const std::byte> image, std::string_view name,
+                                                std::uint64_t low_size);
 
 // nullopt if the host can run SEV-ES guests, else why not.
 [[nodiscard]] std::optional<std::string> why_no_sev_es(kvm::Host& host);

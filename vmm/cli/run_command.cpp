@@ -7,14 +7,17 @@
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
+#include <span>
 #include <spdlog/spdlog.h>
 #include <string_view>
+#include <utility>
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
 #include "sev/cpu_type.hpp"
 #include "sev/encoding.hpp"
+#include "sev/footer_table.hpp"
 #include "sev/policy.hpp"
 #include "vmm/cli/log.hpp"
 #include "vmm/guest_run.hpp"
@@ -85,9 +88,16 @@ std::optional<std::int64_t> parse_rtc(std::string_view text) {
   return parse_number<std::int64_t>("--rtc", text, 0, kMaxRtcTime);
 }
 
+// `known`: sessions are made for a platform with certificates, so it must be this machine's own.
+std::unique_ptr<kvm::Host> make_emulated_host(bool known) {
+  emulator::EmulatedHostOptions options;
+  if (known) options.identity = emulator::load_platform_identity(emulator::platform_identity_folder());
+  return emulator::make_emulated_host(options);
+}
+
 // The host that `choice` asks for; says so when `auto` falls back.
-std::unique_ptr<kvm::Host> choose_host(const std::string& choice) {
-  if (choice == "emulated") return emulator::make_emulated_host();
+std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known) {
+  if (choice == "emulated") return make_emulated_host(known);
   auto kernel = kvm::make_kernel_host();
   const std::optional<std::string> reason = vmm::why_no_sev_es(*kernel);
   if (!reason) return kernel;
@@ -96,7 +106,17 @@ std::unique_ptr<kvm::Host> choose_host(const std::string& choice) {
                 "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
   }
   spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
-  return emulator::make_emulated_host();
+  return make_emulated_host(known);
+}
+
+// Whether hashes of the kernel are measured. Unasked, if somebody can verify the measurement: who has a session.
+bool wants_kernel_hashes(const RunOptions& options, std::span<const std::byte> firmware) {
+  const char* unasked = options.owner.has_session() ? "auto" : "off";
+  const std::string choice = options.kernel_hashes.empty() ? unasked : options.kernel_hashes;
+  if (choice == "off") return false;
+  if (choice == "auto") return sev::parse_footer_table(firmware).hashes_area().has_value();
+  if (choice == "on") return true;
+  refuse("--kernel-hashes", choice, "no such choice", "Choose one of on, off, auto.");
 }
 
 void check_host_name(const std::string& host) {
@@ -125,8 +145,12 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->type_name("FILE");
   run->add_option("--initrd", options.initrd, "initial RAM disk")->type_name("FILE");
   run->add_option("--append", options.append, "the kernel's command line")->type_name("TEXT");
-  run->add_flag("--kernel-hashes", options.kernel_hashes,
-                "measure hashes of kernel, initrd and command line, which the firmware then checks");
+  run->add_option("--kernel-hashes", options.kernel_hashes,
+                  "measure hashes of kernel, initrd and command line, which the firmware then checks;\n"
+                  "auto: if the firmware can (default: auto with --session, else off)")
+      ->type_name("on|off|auto")
+      ->expected(0, 1)
+      ->default_str("on");  // what it is without a value
   run->add_option("--firmware", options.firmware, "firmware image that ends at 4 GiB (default: built in)")
       ->type_name("FILE");
   run->add_option("--cpus", options.cpus, "number of vCPUs")->type_name("N")->capture_default_str();
@@ -151,6 +175,7 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
                   "the guest's date at its start: now, or seconds since 1970\n"
                   "(default: now; on the emulated host, whose time is virtual, 2026-01-01)")
       ->type_name("TIME");
+  add_owner_options(*run, options.owner);
   run->add_option("--log-level", options.log_level, std::string("least level of what is said here: ") + kLogLevels)
       ->type_name("LEVEL")
       ->capture_default_str();
@@ -189,7 +214,6 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     config.kernel_name = options.kernel;
     config.kernel = vmm::read_input_file("kernel", options.kernel, kMaxKernelSize);
     config.cmdline = options.append;
-    config.kernel_hashes = options.kernel_hashes;
     if (command.count("--initrd") != 0) {
       config.initrd = vmm::read_input_file("initrd", options.initrd, kMaxInitrdSize);
     }
@@ -202,20 +226,29 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     config.firmware = *firmware_file;
     config.firmware_name = options.firmware;
   }
+  if (config.kernel != nullptr) config.kernel_hashes = wants_kernel_hashes(options, config.firmware);
+  read_session(options.owner, config);
+  std::optional<vmm::ReportFile> launch_file;
+  if (command.count("--launch-report") != 0) launch_file.emplace(options.owner.launch_report);
+
+  vmm::ReportContents report{
+      .host = {}, .policy = config.policy, .cpus = config.vcpus, .cpu_type = options.cpu_type, .launch = {}};
+  bool told = false;
+  // Once a launch: before the secret is waited for if there is to be one, else when the guest is launched.
+  const auto launched = [&](const vmm::LaunchReport& launch) {
+    if (std::exchange(told, true)) return;
+    report.launch = launch;
+    report_launch(launch, config.policy);
+    if (launch_file) launch_file->write(vmm::json_launch_report(report));
+  };
+  config.secret = make_secret_source(options.owner, config.timeout, launched);
   vmm::check_run_config(config);
 
-  const std::unique_ptr<kvm::Host> host = choose_host(options.host);
+  const std::unique_ptr<kvm::Host> host = choose_host(options.host, options.owner.has_session());
+  report.host = host->name();
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
-  vmm::ReportContents report{.host = std::string(host->name()),
-                             .policy = config.policy,
-                             .cpus = config.vcpus,
-                             .cpu_type = options.cpu_type,
-                             .launch = {}};
-  const vmm::Outcome outcome = vmm::run_guest(*host, config, [&](const vmm::LaunchReport& launched) {
-    report.launch = launched;
-    report_launch(launched, config.policy);
-  });
+  const vmm::Outcome outcome = vmm::run_guest(*host, config, launched);
   report_end(outcome);
   if (report_file) report_file->write(vmm::json_report(report, outcome));
   return outcome.code;

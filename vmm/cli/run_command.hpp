@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "vmm/cli/run_owner.hpp"
+
 namespace sevisor::cli {
 
 // The options as given; read_options() of the command makes sense of them.
@@ -11,7 +13,8 @@ struct RunOptions {
   std::string kernel;
   std::string initrd;
   std::string append;
-  bool kernel_hashes = false;
+  std::string kernel_hashes;  // empty: auto with a session, off without
+  OwnerOptions owner;
   std::string firmware;
   std::string cpus = "1";
   std::string cpu_type;

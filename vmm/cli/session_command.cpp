@@ -58,9 +58,10 @@ int make(const SessionOptions& options) {
   const sev::RootIdentity root = require_trusted(chain, options.source, options.trust_root);
 
   const sev::PrivateKey owner = sev::PrivateKey::make_ec(sev::Curve::kP384);
-  // As sevctl makes it: without signatures, which no platform looks at.
-  const sev::Certificate godh = sev::Certificate::make(sev::KeyUsage::kPdh, sev::KeyAlgorithm::kEcdhSha256, owner,
-                                                       chain.pdh.api_major(), chain.pdh.api_minor());
+  sev::Certificate godh = sev::Certificate::make(sev::KeyUsage::kPdh, sev::KeyAlgorithm::kEcdhSha256, owner,
+                                                 chain.pdh.api_major(), chain.pdh.api_minor());
+  // As sev-tool signs it. Platforms do not look at that; 'run' does, so that a damaged file is told from a wrong one.
+  godh.sign(sev::KeyUsage::kPek, sev::KeyAlgorithm::kEcdsaSha256, owner);
   const auto shared = owner.shared_secret(chain.pdh.key());
   if (!shared) refuse("the platform's PDH is not on the curve P-384", "Get its certificates again.");
   sev::Nonce nonce;
