@@ -20,11 +20,12 @@ constexpr std::uint8_t kDtrRts = 0x03;
 constexpr std::uint8_t kTransmitterEmpty = 0x20;
 constexpr int kPollLimit = 1000;  // a port that never gets ready is not there
 
-void put(char c) noexcept {
+constexpr std::size_t kFifoBytes = 16;
+
+void wait_until_empty() noexcept {
   for (int i = 0; i < kPollLimit; ++i) {
-    if ((in8(kLineStatus) & kTransmitterEmpty) != 0) break;
+    if ((in8(kLineStatus) & kTransmitterEmpty) != 0) return;
   }
-  out8(kData, static_cast<std::uint8_t>(c));
 }
 }  // namespace
 
@@ -38,14 +39,15 @@ void console_open() noexcept {
   out8(kModemControl, kDtrRts);
 }
 
-void print(const char* text) noexcept {
-  for (; *text != 0; ++text) {
-    if (*text == '\n') put('\r');
-    put(*text);
-  }
+void Line::put(char c) noexcept {
+  if (length_ < kLimit) text_[length_++] = c;
 }
 
-void print(std::uint64_t value) noexcept {
+void Line::add(const char* text) noexcept {
+  while (*text != 0) put(*text++);
+}
+
+void Line::add(std::uint64_t value) noexcept {
   char digits[20];
   int count = 0;
   do {
@@ -55,11 +57,20 @@ void print(std::uint64_t value) noexcept {
   while (count > 0) put(digits[--count]);
 }
 
-void print(Hex number) noexcept {
-  print("0x");
+void Line::add(Hex number) noexcept {
+  add("0x");
   int shift = 60;
   while (shift > 0 && number.value >> shift == 0) shift -= 4;
   for (; shift >= 0; shift -= 4) put("0123456789abcdef"[number.value >> shift & 0xf]);
+}
+
+void Line::print() noexcept {
+  text_[length_++] = '\r';
+  text_[length_++] = '\n';
+  for (std::size_t at = 0; at < length_; at += kFifoBytes) {
+    wait_until_empty();
+    out8_string(kData, text_ + at, length_ - at < kFifoBytes ? length_ - at : kFifoBytes);
+  }
 }
 
 }  // namespace sevisor::firmware

@@ -1,6 +1,7 @@
 // The firmware's voice: lines on the 16550 at 0x3f8 (COM1). Under SEV-ES each access goes through the #VC handler.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace sevisor::firmware {
@@ -12,15 +13,29 @@ struct Hex {
   std::uint64_t value;
 };
 
-void print(const char* text) noexcept;  // "\n" becomes CR LF
-void print(std::uint64_t value) noexcept;
-void print(Hex value) noexcept;  // with 0x
+// A line under construction; what is too long is cut.
+class Line {
+ public:
+  void add(const char* text) noexcept;
+  void add(std::uint64_t value) noexcept;
+  void add(Hex value) noexcept;  // with 0x
+  // Prints it with CR LF, as many characters at a time as the FIFO takes.
+  void print() noexcept;
+
+ private:
+  void put(char c) noexcept;
+
+  static constexpr std::size_t kLimit = 158;
+  char text_[kLimit + 2];
+  std::size_t length_ = 0;
+};
 
 template <class... Parts>
 void print_line(const Parts&... parts) noexcept {
-  print("sevisor firmware: ");
-  (print(parts), ...);
-  print("\n");
+  Line line;
+  line.add("sevisor firmware: ");
+  (line.add(parts), ...);
+  line.print();
 }
 
 }  // namespace sevisor::firmware

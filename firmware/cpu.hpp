@@ -24,6 +24,10 @@ inline void in8_string(std::uint16_t port, void* to, std::size_t count) noexcept
   asm volatile("rep insb" : "+D"(to), "+c"(count) : "d"(port) : "memory");
 }
 
+inline void out8_string(std::uint16_t port, const void* from, std::size_t count) noexcept {
+  asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(port) : "memory");
+}
+
 [[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) noexcept {
   std::uint32_t low, high;
   asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr) : "memory");

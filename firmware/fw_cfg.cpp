@@ -15,6 +15,8 @@ constexpr std::uint32_t kIdDma = 1 << 1;
 
 constexpr std::uint32_t kDmaError = 1 << 0;
 constexpr std::uint32_t kDmaRead = 1 << 1;
+constexpr std::uint32_t kDmaSelect = 1 << 3;
+constexpr unsigned kDmaKeyShift = 16;
 constexpr int kDmaPollLimit = 1 << 20;  // devices finish before the port write does; give others a while
 
 // FWCfgDmaAccess, big-endian, at the start of the bounce buffer; the data follows on the next page.
@@ -28,6 +30,7 @@ constexpr std::size_t kDirectoryEntryBytes = 64;  // size u32, key u16, reserved
 constexpr std::size_t kNameOffset = 8;
 constexpr std::size_t kNameBytes = 56;
 constexpr std::uint32_t kMaxFiles = 512;
+constexpr std::uint32_t kEntriesAtOnce = 32;
 
 std::uint32_t read_control() noexcept { return swap_bytes(*reinterpret_cast<const volatile std::uint32_t*>(kAccess)); }
 }  // namespace
@@ -57,23 +60,27 @@ bool FwCfg::transfer(std::uint32_t control, std::uint32_t length) noexcept {
   return false;
 }
 
-bool FwCfg::continue_reading(std::span<std::byte> to) noexcept {
+bool FwCfg::read_on(std::uint32_t first_control, std::span<std::byte> to) noexcept {
   if (!dma_) {
     in8_string(kDataPort, to.data(), to.size());
     return true;
   }
+  std::uint32_t control = first_control;
   while (!to.empty()) {
     const std::size_t chunk = to.size() < kDataBytes ? to.size() : kDataBytes;
-    if (!transfer(kDmaRead, static_cast<std::uint32_t>(chunk))) return false;
+    if (!transfer(control, static_cast<std::uint32_t>(chunk))) return false;
     __builtin_memcpy(to.data(), reinterpret_cast<const void*>(kData), chunk);
     to = to.subspan(chunk);
+    control = kDmaRead;
   }
   return true;
 }
 
+bool FwCfg::continue_reading(std::span<std::byte> to) noexcept { return read_on(kDmaRead, to); }
+
 bool FwCfg::read(std::uint16_t key, std::span<std::byte> to) noexcept {
-  out16(kSelectorPort, key);
-  return continue_reading(to);
+  if (!dma_) out16(kSelectorPort, key);
+  return read_on(std::uint32_t{key} << kDmaKeyShift | kDmaSelect | kDmaRead, to);
 }
 
 std::optional<std::uint32_t> FwCfg::read32(FwCfgKey key) noexcept {
@@ -87,9 +94,13 @@ std::optional<FwCfgFile> FwCfg::find(std::string_view name) noexcept {
   if (!read(FwCfgKey::kFileDirectory, head)) return std::nullopt;
   const std::uint32_t count = swap_bytes(load<std::uint32_t>(head));
   if (count > kMaxFiles) return std::nullopt;
+  std::byte entries[kEntriesAtOnce * kDirectoryEntryBytes];
   for (std::uint32_t i = 0; i < count; ++i) {
-    std::byte entry[kDirectoryEntryBytes];
-    if (!continue_reading(entry)) return std::nullopt;
+    if (i % kEntriesAtOnce == 0) {
+      const std::uint32_t left = count - i < kEntriesAtOnce ? count - i : kEntriesAtOnce;
+      if (!continue_reading(std::span(entries).first(left * kDirectoryEntryBytes))) return std::nullopt;
+    }
+    const std::byte* entry = entries + i % kEntriesAtOnce * kDirectoryEntryBytes;
     const auto* text = reinterpret_cast<const char*>(entry + kNameOffset);
     std::size_t length = 0;
     while (length < kNameBytes && text[length] != 0) ++length;

@@ -49,6 +49,8 @@ class FwCfg {
 
  private:
   explicit FwCfg(bool dma) noexcept : dma_(dma) {}
+  // With DMA `first_control` goes with the first transfer.
+  [[nodiscard]] bool read_on(std::uint32_t first_control, std::span<std::byte> to) noexcept;
   [[nodiscard]] bool continue_reading(std::span<std::byte> to) noexcept;
   [[nodiscard]] bool transfer(std::uint32_t control, std::uint32_t length) noexcept;
 

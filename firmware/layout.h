@@ -11,18 +11,18 @@
 /* Reserved in the memory map. */
 #define FW_AP_JUMP_TABLE 0x8000 /* private page: u16 IP, u16 CS; written by the operating system */
 #define FW_AP_COUNT 0x8010      /* u32 in the same page: application processors that have started */
-#define FW_AP_TURN 0x8014       /* u32: number of the processor that is to send FW_AP_REQUEST, or one of these: */
-#define FW_AP_TURN_NONE 0xffffffff
-#define FW_AP_TURN_OVER 0xfffffffe /* all go to the hold */
+#define FW_AP_READY 0x8014      /* u32: so many of them may send their request, or: */
+#define FW_AP_READY_OVER 0xffffffff /* no more requests, all go to the hold */
+#define FW_AP_DONE 0x8018       /* u32: so many have sent it */
+#define FW_AP_REQUESTS 64       /* the pages of FW_BOUNCE, each a GHCB that one of them sends as it finds it */
 #define FW_SECRET_PAGE 0x9000   /* private page with the two areas; RAM to the operating system */
 #define FW_SECRET_AREA 0x9000   /* named in the footer table: LAUNCH_SECRET puts a secret here */
 #define FW_SECRET_AREA_SIZE 0xc00
 #define FW_HASHES_AREA 0x9c00 /* named in the footer table: the table of kernel hashes, measured at launch */
 #define FW_HASHES_AREA_SIZE 0x400
 #define FW_GHCB 0xa000 /* shared page */
-#define FW_AP_REQUEST 0xb000 /* shared page: a GHCB that an application processor sends as it finds it */
 #define FW_RESERVED_BEGIN 0x8000
-#define FW_RESERVED_END 0xc000
+#define FW_RESERVED_END 0xb000
 
 /* Given to the operating system as RAM: it leaves these tables before it uses the memory. */
 #define FW_PAGE_TABLES 0x10000 /* PML4, PDPT, four PDs, the PT of the first 2 MiB */

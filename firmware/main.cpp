@@ -67,9 +67,8 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   say_hello();
   if (sev_active()) {
     share_pages(FW_BOUNCE, FW_BOUNCE + FW_BOUNCE_SIZE, early_state().c_bit_mask);
-    __builtin_memset(reinterpret_cast<void*>(FW_BOUNCE), 0, FW_BOUNCE_SIZE);
   }
-  const MemoryTypes types = set_memory_types();
+  const auto types = set_memory_types();
 
   auto fw_cfg = FwCfg::open();
   if (!fw_cfg) give_up(Failure::kNoFwCfg);

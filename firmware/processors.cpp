@@ -7,6 +7,7 @@
 #include "firmware/layout.h"
 #include "firmware/paging.hpp"
 #include "ghcb/exit_code.hpp"
+#include "ghcb/page.hpp"
 
 namespace sevisor::firmware {
 
@@ -56,65 +57,68 @@ bool wait_for(const Condition& condition) noexcept {
   return condition();
 }
 
-// The GHCB of an application processor: this processor fills it and reads the reply, the other one only executes
-// VMGEXIT.
-class RemoteChannel final : public ghcb::guest::Channel {
- public:
-  explicit RemoteChannel(std::uint32_t processor) noexcept : processor_(processor) {}
-
-  ghcb::Page& page() noexcept override { return *reinterpret_cast<ghcb::Page*>(FW_AP_REQUEST); }
-  std::uint64_t page_address() const noexcept override { return FW_AP_REQUEST; }
-  void vmgexit() noexcept override {
-    asm volatile("" : : : "memory");  // the page is written before the turn is given
-    shared_word(FW_AP_TURN) = processor_;
-    const bool done = wait_for([] { return shared_word(FW_AP_TURN) == FW_AP_TURN_NONE; });
-    if (!done) page().valid.clear();  // then there is no reply
-    asm volatile("" : : : "memory");
+// The GHCB page of application processor `index` gets a request that writes the MSR.
+void prepare_request(std::uint32_t index, const MsrWrite& write) noexcept {
+  auto& page = *reinterpret_cast<ghcb::Page*>(FW_BOUNCE + index % FW_AP_REQUESTS * kPageSize);
+  __builtin_memset(&page, 0, sizeof page);
+  page.version = static_cast<std::uint16_t>(protocol_version());
+  page.usage = ghcb::kUsageStandard;
+  page.exit_code = ghcb::kExitMsr;
+  page.exit_info_1 = kMsrWrite;
+  page.rcx = write.msr;
+  page.rax = write.value & 0xffffffff;
+  page.rdx = write.value >> 32;
+  for (const auto field : {ghcb::Field::kExitCode, ghcb::Field::kExitInfo1, ghcb::Field::kExitInfo2, ghcb::Field::kRcx,
+                           ghcb::Field::kRax, ghcb::Field::kRdx}) {
+    page.valid.set(field);
   }
+}
+static_assert(FW_AP_REQUESTS * kPageSize <= FW_BOUNCE_SIZE);
+static_assert((FW_AP_REQUESTS & (FW_AP_REQUESTS - 1)) == 0);
 
- private:
-  std::uint32_t processor_;
-};
-
-bool set_memory_types_of(std::uint32_t processor, const MemoryTypes& types) noexcept {
-  RemoteChannel channel(processor);
-  for (std::size_t i = 0; i < types.count; ++i) {
-    const std::uint64_t value = types.writes[i].value;
-    ghcb::guest::Exchange exchange(channel, static_cast<std::uint16_t>(protocol_version()));
-    exchange.set(ghcb::Field::kRcx, types.writes[i].msr);
-    exchange.set(ghcb::Field::kRax, value & 0xffffffff);
-    exchange.set(ghcb::Field::kRdx, value >> 32);
-    const auto reply = exchange.call(ghcb::kExitMsr, kMsrWrite, 0);
-    if (reply.status != ghcb::guest::Reply::Status::kSuccess) return false;
-  }
-  return true;
+// Requests for the processors from `first` on, of `others` in all. Returns how many processors then have had theirs.
+std::uint32_t prepare_requests(std::uint32_t first, std::uint32_t others, const MsrWrite& write) noexcept {
+  const std::uint32_t left = others - first;
+  const std::uint32_t end = first + (left < FW_AP_REQUESTS ? left : FW_AP_REQUESTS);
+  for (std::uint32_t i = first; i < end; ++i) prepare_request(i, write);
+  asm volatile("" : : : "memory");  // the pages are written before they may be sent
+  shared_word(FW_AP_READY) = end;
+  return end;
 }
 }  // namespace
 
-Processors start_processors(FwCfg& fw_cfg, const MemoryTypes& types) noexcept {
+Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types) noexcept {
   Processors result;
   const auto count = fw_cfg.read32(FwCfgKey::kNumberOfCpus);
   result.expected = count && (*count & 0xffff) != 0 ? *count & 0xffff : 1;
   if (!sev_es_active()) return result;
 
   __builtin_memset(reinterpret_cast<void*>(FW_AP_JUMP_TABLE), 0, kPageSize);
-  shared_word(FW_AP_TURN) = FW_AP_TURN_NONE;
   const auto reply = request(ghcb::kExitApJumpTable, kJumpTableSet, FW_AP_JUMP_TABLE);
   result.jump_table = reply.status == ghcb::guest::Reply::Status::kSuccess;
   const std::uint32_t others = result.expected - 1;
   if (others == 0 || !result.jump_table) return result;
 
-  share_pages(FW_AP_REQUEST, FW_AP_REQUEST + kPageSize, early_state().c_bit_mask);
-  __builtin_memset(reinterpret_cast<void*>(FW_AP_REQUEST), 0, kPageSize);
+  // Most often all requests are there before a processor asks, and none has to wait. What the hypervisor answers is of
+  // no matter: the operating system sets the memory types again, and says so if they were wrong.
+  std::uint32_t ready = 0;
+  if (types) {
+    ready = prepare_requests(0, others, *types);
+  } else {
+    shared_word(FW_AP_READY) = FW_AP_READY_OVER;
+  }
   if (!send_to_others(kIcrInit) || !send_to_others(kIcrStartup)) return result;
-  static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
-  // More than there should be do not count: a processor of its own number gets a turn, no other.
+  // More than there should be do not count: a processor of its own number gets a request, no other.
+  if (types) {
+    while (wait_for([ready] { return shared_word(FW_AP_DONE) >= ready; }) && ready < others) {
+      ready = prepare_requests(ready, others, *types);
+    }
+    shared_word(FW_AP_READY) = FW_AP_READY_OVER;
+  } else {
+    static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
+  }
   const std::uint32_t arrived = shared_word(FW_AP_COUNT);
   result.started = arrived < others ? arrived : others;
-  for (std::uint32_t i = 0; i < result.started; ++i) {
-    if (!set_memory_types_of(i, types)) break;  // the operating system will say so and correct it
-  }
-  shared_word(FW_AP_TURN) = FW_AP_TURN_OVER;
   return result;
 }
 

@@ -17,6 +17,6 @@ struct Processors {
 // Registers the jump table with the hypervisor, starts the application processors, gives them the memory types and lets
 // them go to their hold. Waits for a bounded time; what then is missing stays off. Without SEV-ES it does nothing:
 // there the operating system starts processors as usual.
-[[nodiscard]] Processors start_processors(FwCfg& fw_cfg, const MemoryTypes& types) noexcept;
+[[nodiscard]] Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types) noexcept;
 
 }  // namespace sevisor::firmware

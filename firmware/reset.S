@@ -40,7 +40,7 @@ start16:
   ljmpl $FW_SELECTOR_CODE32, $start32
 
 // An application processor's first SIPI brings it here: launch VMSA, real mode, all registers reset. Memory is private to it, so
-// it cannot fill a GHCB; the first processor does that for it and gives it the turn to send (processors.cpp). Then it holds until
+// it cannot fill a GHCB; the first processor does that for it and says when it may send (processors.cpp). Then it holds until
 // the operating system has put an address in the jump table and sends a SIPI. A hypervisor that wakes it for another reason, or
 // before there is an address, sends it back to the hold.
 ap_start16:
@@ -51,18 +51,22 @@ ap_start16:
   movl $1, %esi
   lock xaddl %esi, FW_AP_COUNT // ESI = which one this is
 1:
-  pause
-  movl FW_AP_TURN, %eax
-  cmpl $FW_AP_TURN_OVER, %eax
+  movl FW_AP_READY, %eax
+  cmpl $FW_AP_READY_OVER, %eax
   je 2f
-  cmpl %esi, %eax
-  jne 1b
-  movl $FW_AP_REQUEST, %eax
+  cmpl %eax, %esi
+  jb 1f
+  pause
+  jmp 1b
+1:
+  movl %esi, %eax
+  andl $FW_AP_REQUESTS - 1, %eax
+  shll $12, %eax
+  addl $FW_BOUNCE, %eax
   xorl %edx, %edx
   wrmsr
   VMGEXIT
-  movl $FW_AP_TURN_NONE, FW_AP_TURN
-  jmp 1b
+  lock incl FW_AP_DONE
 2:
   movl $6, %eax               // AP reset hold request
   xorl %edx, %edx
@@ -140,12 +144,12 @@ rdmsr_sev_status:
 place_stage2:
   movl $stage2_load, %esi
   movl $FW_STAGE2, %edi
-  movl $stage2_size, %ecx
-  rep movsb
+  movl $stage2_dwords, %ecx
+  rep movsl
   movl $stage2_bss, %edi
-  movl $stage2_bss_size, %ecx
+  movl $stage2_bss_dwords, %ecx
   xorl %eax, %eax
-  rep stosb
+  rep stosl
 
   // Identity mapping of 4 GiB in 2 MiB pages, the first 2 MiB in 4 KiB pages. Everything private for now.
   movl $FW_PAGE_TABLES, %edi

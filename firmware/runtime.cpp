@@ -1,5 +1,6 @@
 // What compilers expect of a C library even freestanding, and what a pure virtual call would be.
 #include <cstddef>
+#include <cstdint>
 
 #include "firmware/cpu.hpp"
 
@@ -7,13 +8,20 @@ extern "C" {
 
 void* memcpy(void* to, const void* from, std::size_t count) {
   void* destination = to;
-  asm volatile("rep movsb" : "+D"(destination), "+S"(from), "+c"(count) : : "memory");
+  std::size_t quadwords = count / 8;
+  asm volatile("rep movsq" : "+D"(destination), "+S"(from), "+c"(quadwords) : : "memory");
+  std::size_t rest = count % 8;
+  asm volatile("rep movsb" : "+D"(destination), "+S"(from), "+c"(rest) : : "memory");
   return to;
 }
 
 void* memset(void* to, int value, std::size_t count) {
   void* destination = to;
-  asm volatile("rep stosb" : "+D"(destination), "+c"(count) : "a"(value) : "memory");
+  const std::uint64_t pattern = 0x0101010101010101 * static_cast<unsigned char>(value);
+  std::size_t quadwords = count / 8;
+  asm volatile("rep stosq" : "+D"(destination), "+c"(quadwords) : "a"(pattern) : "memory");
+  std::size_t rest = count % 8;
+  asm volatile("rep stosb" : "+D"(destination), "+c"(rest) : "a"(pattern) : "memory");
   return to;
 }
 
