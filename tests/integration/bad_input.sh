@@ -43,6 +43,8 @@ if [ -r "$KERNEL" ]; then
   refused 35 no_such_initrd "${emulated[@]}" --kernel "$KERNEL" --initrd no_such_initrd
   refused 35 empty "${emulated[@]}" --kernel "$KERNEL" --initrd empty
   refused 35 empty_folder "${emulated[@]}" --kernel "$KERNEL" --initrd empty_folder
+  head -c 100000 "$INITRD" >initrd_cut
+  refused 35 initrd_cut "${emulated[@]}" --kernel "$KERNEL" --initrd initrd_cut
   refused 35 no_such_firmware "${emulated[@]}" --kernel "$KERNEL" --firmware no_such_firmware
   refused 35 empty "${emulated[@]}" --kernel "$KERNEL" --firmware empty
   refused 35 zeros_odd "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_odd

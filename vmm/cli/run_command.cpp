@@ -21,6 +21,7 @@
 #include "sev/policy.hpp"
 #include "vmm/cli/log.hpp"
 #include "vmm/guest_run.hpp"
+#include "vmm/initrd.hpp"
 #include "vmm/input_file.hpp"
 #include "vmm/json_report.hpp"
 #include "vmm/kvm/kernel_host.hpp"
@@ -216,6 +217,10 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     config.cmdline = options.append;
     if (command.count("--initrd") != 0) {
       config.initrd = vmm::read_input_file("initrd", options.initrd, kMaxInitrdSize);
+      if (const auto why = vmm::why_initrd_is_cut_off(*config.initrd)) {
+        throw Error(ExitCode::kBadUsage, fmt::format("use the initrd '{}'", options.initrd), *why + ": it is truncated",
+                    "Give a whole initrd with --initrd.");
+      }
     }
   }
   FileBytes firmware_file;
