@@ -22,32 +22,50 @@ constexpr std::array<std::uint32_t, kRounds> kRoundConstants{
 constexpr std::uint32_t rotate_right(std::uint32_t value, unsigned bits) noexcept {
   return value >> bits | value << (32 - bits);
 }
+
+using Window = std::array<std::uint32_t, 16>;
+
+// The next sixteen words of the message schedule (section 6.2.2 step 1).
+[[gnu::always_inline]] inline void extend(Window& window) noexcept {
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < window.size(); ++i) {
+    const std::uint32_t near = window[(i + 14) % 16];
+    const std::uint32_t far = window[(i + 1) % 16];
+    window[i] += window[(i + 9) % 16] + (rotate_right(near, 17) ^ rotate_right(near, 19) ^ near >> 10) +
+                 (rotate_right(far, 7) ^ rotate_right(far, 18) ^ far >> 3);
+  }
+}
+
+// Step 3, but for the moves: `d` and `h` become what the specification then calls e and a.
+[[gnu::always_inline]] inline void round(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t& d,
+                                         std::uint32_t e, std::uint32_t f, std::uint32_t g, std::uint32_t& h,
+                                         std::uint32_t word) noexcept {
+  h += (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + (g ^ (e & (f ^ g))) + word;
+  d += h;
+  h += (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & b) | (c & (a | b)));
+}
 }  // namespace
 
 void Sha256::compress(const std::byte* block) noexcept {
-  std::array<std::uint32_t, 16> window;  // the last 16 words of the message schedule
+  Window window;  // the last 16 words of the message schedule
   for (std::size_t i = 0; i < window.size(); ++i) window[i] = swap_bytes(load<std::uint32_t>(block + 4 * i));
+  // Eight rounds at a time, in which the words of the state change places by their names instead of being moved.
   auto [a, b, c, d, e, f, g, h] = state_;
-  for (std::size_t i = 0; i < kRounds; ++i) {
-    std::uint32_t& word = window[i % 16];
-    if (i >= 16) {
-      const std::uint32_t near = window[(i + 14) % 16];
-      const std::uint32_t far = window[(i + 1) % 16];
-      word += window[(i + 9) % 16] + (rotate_right(near, 17) ^ rotate_right(near, 19) ^ near >> 10) +
-              (rotate_right(far, 7) ^ rotate_right(far, 18) ^ far >> 3);
+  for (std::size_t i = 0; i < kRounds; i += 16) {
+    const std::uint32_t* constants = kRoundConstants.data() + i;
+    if (i != 0) extend(window);
+    for (std::size_t half = 0; half < 16; half += 8) {
+      const std::uint32_t* words = window.data() + half;
+      const std::uint32_t* k = constants + half;
+      round(a, b, c, d, e, f, g, h, k[0] + words[0]);
+      round(h, a, b, c, d, e, f, g, k[1] + words[1]);
+      round(g, h, a, b, c, d, e, f, k[2] + words[2]);
+      round(f, g, h, a, b, c, d, e, k[3] + words[3]);
+      round(e, f, g, h, a, b, c, d, k[4] + words[4]);
+      round(d, e, f, g, h, a, b, c, k[5] + words[5]);
+      round(c, d, e, f, g, h, a, b, k[6] + words[6]);
+      round(b, c, d, e, f, g, h, a, k[7] + words[7]);
     }
-    const std::uint32_t sum_e = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
-    const std::uint32_t first = h + sum_e + (g ^ (e & (f ^ g))) + kRoundConstants[i] + word;
-    const std::uint32_t sum_a = rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22);
-    const std::uint32_t second = sum_a + ((a & b) | (c & (a | b)));
-    h = g;
-    g = f;
-    f = e;
-    e = d + first;
-    d = c;
-    c = b;
-    b = a;
-    a = first + second;
   }
   const std::array<std::uint32_t, 8> result{a, b, c, d, e, f, g, h};
   for (std::size_t i = 0; i < state_.size(); ++i) state_[i] += result[i];
