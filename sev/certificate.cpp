@@ -92,8 +92,10 @@ bool slot_is_right(std::span<const std::byte> certificate, std::span<const std::
   const auto value = slot.subspan(8);
   if (row != nullptr && row->kind == KeyKind::kRsa) {
     // As long as the modulus, zeros above.
-    return key.verify_pss(row->hash, signed_part, value.first(256)) ||
-           key.verify_pss(row->hash, signed_part, value.first(512));
+    const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+    const std::size_t size = key.size();
+    return size <= value.size() && key.verify_pss(row->hash, signed_part, value.first(size)) &&
+           std::ranges::all_of(value.subspan(size), is_zero);
   }
   if (row == nullptr || row->kind != KeyKind::kEcdsa) return false;
   EcSignature signature;

@@ -123,6 +123,8 @@ std::optional<PublicKey> PublicKey::of(const RsaNumbers& numbers) {
 
 bool PublicKey::is_rsa() const noexcept { return EVP_PKEY_is_a(raw(key_), "RSA") == 1; }
 
+std::size_t PublicKey::size() const noexcept { return static_cast<std::size_t>(EVP_PKEY_get_size(raw(key_))); }
+
 bool PublicKey::verify(HashKind hash, std::span<const std::byte> message, const EcSignature& signature) const {
   if (is_rsa()) return false;
   const Signature sig(ECDSA_SIG_new());
@@ -140,7 +142,7 @@ bool PublicKey::verify(HashKind hash, std::span<const std::byte> message, const 
 
 bool PublicKey::verify_pss(HashKind hash, std::span<const std::byte> message,
                            std::span<const std::byte> signature) const {
-  if (!is_rsa() || signature.size() != static_cast<std::size_t>(EVP_PKEY_get_size(raw(key_)))) return false;
+  if (!is_rsa() || signature.size() != size()) return false;
   std::vector<std::byte> big_endian(signature.rbegin(), signature.rend());
   const DigestContext context(EVP_MD_CTX_new());
   EVP_PKEY_CTX* parameters = nullptr;

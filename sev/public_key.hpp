@@ -44,6 +44,8 @@ class PublicKey {
   [[nodiscard]] static std::optional<PublicKey> of(const RsaNumbers& numbers);
 
   [[nodiscard]] bool is_rsa() const noexcept;
+  // Of a RSA key: bytes of the modulus and of a signature.
+  [[nodiscard]] std::size_t size() const noexcept;
   // False as well when the key is of the other kind.
   [[nodiscard]] bool verify(HashKind hash, std::span<const std::byte> message, const EcSignature& signature) const;
   // `signature`: little-endian, as long as the modulus. Any length of salt is accepted.

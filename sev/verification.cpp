@@ -147,7 +147,7 @@ std::vector<std::string> explain_signature(const LaunchClaim& claim, const Trans
     if (matches(other, key, digest)) found.push_back(text());
   };
   if (clues.tek) {
-    check(claim, *clues.tek, [] { return std::string("TIK and TEK are swapped: the TEK signed it"); });
+    check(claim, **clues.tek, [] { return std::string("TIK and TEK are swapped: the TEK signed it"); });
   }
   LaunchClaim other = claim;
   other.api = {0, 0, 0};

@@ -40,8 +40,8 @@ struct LaunchClaim {
 
 // What is known besides, to try variants of.
 struct MismatchClues {
-  std::string cmdline;              // of the expected kernel
-  std::optional<TransportKey> tek;  // to see whether it was taken for the TIK
+  std::string cmdline;                     // of the expected kernel
+  std::optional<Wiped<TransportKey>> tek;  // to see whether it was taken for the TIK
 };
 
 // For a claim that does not match: each sentence says how the launched guest would differ from the expected one to

@@ -3,9 +3,11 @@
 
 #include <catch2/catch.hpp>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -78,6 +80,8 @@ inline Result run_program(const WorkFolder& folder, const std::string& program, 
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  std::cout.flush();  // or the child would print it again
+  std::fflush(nullptr);
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -107,6 +111,14 @@ inline void check_refused(const Result& result, const std::string& text = {}) {
   CHECK(result.err.starts_with("sevisor: "));
   CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
   if (!text.empty()) CHECK_THAT(result.err, Catch::Contains(text));
+}
+
+// The same of a run that has told of its launch before.
+inline void check_refused_with_log(const Result& result, const std::string& text) {
+  CAPTURE(result.err);
+  CHECK(result.code == 35);
+  CHECK(result.out.empty());
+  CHECK_THAT(result.err, Catch::Contains(text));
 }
 
 // The vectors (tests/data/measurement/measurement.json says whose) and their inputs.

@@ -46,6 +46,11 @@ sev::SecretPacket read_packet(const std::string& header_file, const std::string&
         fmt::format("it has {} bytes; a multiple of 16 up to {} is needed", payload.size(), sev::kMaxSecretSize),
         "Give the file as it was made.");
   }
+  constexpr std::size_t kFlagsSize = 4;  // bit 0 would say that it is compressed, which no platform takes
+  if (std::any_of(header.begin(), header.begin() + kFlagsSize, [](std::byte b) { return b != std::byte{0}; })) {
+    throw Error(ExitCode::kBadUsage, fmt::format("read the secret's header '{}'", header_file), "its flags are not 0",
+                "Give the file as it was made.");
+  }
   sev::SecretPacket packet;
   std::copy(header.begin(), header.end(), packet.header.begin());
   packet.payload.assign(payload.begin(), payload.end());

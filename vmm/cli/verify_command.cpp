@@ -163,10 +163,9 @@ int tell_mismatch(const VerifyOptions& options, const sev::ExpectedGuest& guest,
                   const sev::TransportKeys& keys, const sev::Digest& digest) {
   if (options.quiet) return kMismatch;
   sev::MismatchClues clues{.cmdline = options.cmdline, .tek = {}};
-  if (!options.keys.tek.empty() || !options.keys.tk.empty()) clues.tek = *keys.tek;
+  if (!options.keys.tek.empty() || !options.keys.tk.empty()) clues.tek = keys.tek;
   unsigned tried = 0;
   const std::vector<std::string> differences = sev::explain_mismatch(guest, claim, *keys.tik, clues, tried);
-  if (clues.tek) sev::wipe(&*clues.tek, sizeof *clues.tek);
   fmt::print(stderr, "sevisor: the measurement does not match: the guest that was launched is not the one described\n");
   fmt::print(stderr, "  expected launch digest: {}\n", sev::to_hex(digest));
   for (const std::string& difference : differences) fmt::print(stderr, "  it would match if: {}\n", difference);
