@@ -26,7 +26,7 @@ template <std::size_t kSize, bool kAligned>
 const Op* op_load(Core& core, const Op* op) {
   if (!avx_available(core)) return core.fault();
   const std::uint64_t va = core.address(op);
-  if (kAligned && (va & (kSize - 1)) != 0) return core.fault(kVectorGp, 0);
+  if (kAligned && !vector_aligned(core, va, kSize)) return core.fault();
   Bytes<kSize> value;
   if (!core.read(va, value)) return core.fault();
   set_vector(core, op->dst, value);
@@ -37,7 +37,7 @@ template <std::size_t kSize, bool kAligned>
 const Op* op_store(Core& core, const Op* op) {
   if (!avx_available(core)) return core.fault();
   const std::uint64_t va = core.address(op);
-  if (kAligned && (va & (kSize - 1)) != 0) return core.fault(kVectorGp, 0);
+  if (kAligned && !vector_aligned(core, va, kSize)) return core.fault();
   if (!core.write(va, load<Bytes<kSize>>(core.vec.ymm[op->src].data()))) return core.fault();
   return next(core, op);
 }

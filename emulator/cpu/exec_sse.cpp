@@ -17,7 +17,7 @@ template <bool kAligned>
 const Op* op_move_load(Core& core, const Op* op) {
   if (!sse_available(core)) return core.fault();
   const std::uint64_t va = core.address(op);
-  if (kAligned && (va & 15) != 0) return core.fault(kVectorGp, 0);
+  if (kAligned && !vector_aligned(core, va, 16)) return core.fault();
   Xmm value;
   if (!core.read(va, value)) return core.fault();
   set_xmm(core, op->dst, value);
@@ -28,7 +28,7 @@ template <bool kAligned>
 const Op* op_move_store(Core& core, const Op* op) {
   if (!sse_available(core)) return core.fault();
   const std::uint64_t va = core.address(op);
-  if (kAligned && (va & 15) != 0) return core.fault(kVectorGp, 0);
+  if (kAligned && !vector_aligned(core, va, 16)) return core.fault();
   if (!core.write(va, get_xmm(core, op->src))) return core.fault();
   return next(core, op);
 }

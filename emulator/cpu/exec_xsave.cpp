@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "emulator/cpu/system.hpp"
 #include "emulator/cpu/vector.hpp"
 
 namespace sevisor::emulator {
@@ -32,6 +33,13 @@ bool xsave_available(Core& core) {
   return true;
 }
 
+// An address that is not even canonical is #SS if it is the stack's.
+bool area_aligned(Core& core, std::uint64_t va, std::uint64_t alignment) {
+  if ((va & (alignment - 1)) == 0) return true;
+  core.fault_info = Fault{.vector = kVectorGp, .has_error = true, .non_canonical = core.long_mode && !canonical(va)};
+  return false;
+}
+
 void put_x87(const VectorState& v, std::byte* area, bool wide) {
   std::memcpy(area, v.x87.data(), kFxMxcsr);
   if (!wide) {  // offset and selector, which reads as 0
@@ -39,7 +47,10 @@ void put_x87(const VectorState& v, std::byte* area, bool wide) {
     std::memset(area + kFxRip + kOffset, 0, kFxDp - kFxRip - kOffset);
     std::memset(area + kFxDp + kOffset, 0, kFxMxcsr - kFxDp - kOffset);
   }
-  for (unsigned i = 0; i < 8; ++i) std::memcpy(area + kFxSt + 16 * i, v.x87.data() + kFxSt + 16 * i, 10);
+  for (unsigned i = 0; i < 8; ++i) {
+    std::memset(area + kFxSt + 16 * i, 0, 16);
+    std::memcpy(area + kFxSt + 16 * i, v.x87.data() + kFxSt + 16 * i, 10);
+  }
 }
 void put_mxcsr(const VectorState& v, std::byte* area) {
   store(area + kFxMxcsr, v.mxcsr);
@@ -113,7 +124,7 @@ bool is_wide(const Op* op) { return (op->aux & kWide) != 0; }
 const Op* op_fxsave(Core& core, const Op* op) {
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
-  if ((va & 15) != 0) return core.fault(kVectorGp, 0);
+  if (!area_aligned(core, va, 16)) return core.fault();
   std::array<std::byte, kFxSize> area;
   // The last 96 bytes are the program's own; FFXSR leaves out the XMM registers at CPL 0.
   if (!core.probe_write(va, kFxSize) || !core.read_slow(va, area.data(), area.size())) return core.fault();
@@ -129,7 +140,7 @@ const Op* op_fxsave(Core& core, const Op* op) {
 const Op* op_fxrstor(Core& core, const Op* op) {
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
-  if ((va & 15) != 0) return core.fault(kVectorGp, 0);
+  if (!area_aligned(core, va, 16)) return core.fault();
   std::array<std::byte, kFxSize> area;
   if (!core.read_slow(va, area.data(), area.size())) return core.fault();
   const auto mxcsr = load<std::uint32_t>(area.data() + kFxMxcsr);
@@ -151,7 +162,7 @@ const Op* op_xsave(Core& core, const Op* op) {
   if (!xsave_available(core)) return core.fault();
   if ((op->aux & kSupervisor) != 0 && core.cpl != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t va = core.address(op);
-  if ((va & 63) != 0) return core.fault(kVectorGp, 0);
+  if (!area_aligned(core, va, 64)) return core.fault();
   const std::uint64_t rfbm = requested(core, op);
   const bool compact = (op->aux & kCompactForm) != 0;
   std::uint64_t used = in_use(core.vec);
@@ -201,7 +212,7 @@ const Op* op_xrstor(Core& core, const Op* op) {
   const bool supervisor = (op->aux & kSupervisor) != 0;
   if (supervisor && core.cpl != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t va = core.address(op);
-  if ((va & 63) != 0) return core.fault(kVectorGp, 0);
+  if (!area_aligned(core, va, 64)) return core.fault();
   const std::uint64_t rfbm = requested(core, op);
   Area area;
   if (!core.read_slow(va, area.data(), kHeader + kHeaderSize)) return core.fault();

@@ -60,11 +60,9 @@ inline constexpr std::size_t kFxSize = 512;
 [[nodiscard]] inline bool sse_available(Core& core) noexcept { return core.sse_ready || refuse_sse(core); }
 [[nodiscard]] inline bool avx_available(Core& core) noexcept { return core.avx_ready || refuse_avx(core); }
 
-// #GP(0) if `va` is not aligned to `size` and MXCSR.MM does not waive it.
-[[nodiscard]] inline bool aligned_enough(Core& core, std::uint64_t va, std::uint64_t size) noexcept {
-  if ((va & (size - 1)) == 0 || (core.vec.mxcsr & kMxcsrMisaligned) != 0) [[likely]]
-    return true;
-  return core.raise(kVectorGp, 0);
+// #GP(0) if `va` is not aligned to `size`, a power of two.
+[[nodiscard]] inline bool vector_aligned(Core& core, std::uint64_t va, std::uint64_t size) noexcept {
+  return (va & (size - 1)) == 0 || core.raise(kVectorGp, 0);
 }
 
 SEVISOR_CALLS_STUB inline std::uint64_t call_stub(Core& core, const Op* op, std::byte* memory) {

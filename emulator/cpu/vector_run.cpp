@@ -46,7 +46,11 @@ std::byte* locate(Core& core, const Op* op) {
   const std::uint64_t va = core.address(op);
   constexpr std::uint64_t kAlignment = 16;
   const bool aligned = (va & (kAlignment - 1)) == 0;
-  if ((op->aux & kStubAligned) != 0 && !aligned_enough(core, va, kAlignment)) return nullptr;
+  // MXCSR.MM waives it.
+  if ((op->aux & kStubAligned) != 0 && !aligned && (core.vec.mxcsr & kMxcsrMisaligned) == 0) {
+    static_cast<void>(core.raise(kVectorGp, 0));
+    return nullptr;
+  }
   std::byte* copy = core.vec.operand.data();
   if ((op->aux & kStubReads) != 0) {
     if ((op->aux & kStubAligned) == 0 || aligned) {

@@ -196,6 +196,14 @@ bool vector_wanted(const Encoding& e) {
 }
 
 void forgive_vector(Mode mode, const Encoding& e, const Machine& before, Machine& native, Machine& engine) {
+  // How many bits of the x87 instruction pointer are kept: those of a linear address.
+  if (e.info.mnemonic == ZYDIS_MNEMONIC_FXRSTOR64 || e.info.mnemonic == ZYDIS_MNEMONIC_XRSTOR64) {
+    constexpr std::size_t kFip = 8;
+    constexpr unsigned kAbove = 16;
+    const auto ours = load<std::uint64_t>(engine.regs.fx.data() + kFip);
+    const auto theirs = load<std::uint64_t>(native.regs.fx.data() + kFip);
+    if (((ours ^ theirs) << kAbove) == 0) store(engine.regs.fx.data() + kFip, theirs);
+  }
   if (native.exception == kNoException && engine.exception == kNoException)
     forgive_image(mode, e, before, native, engine);
   const bool pieces = in_pieces(e);
