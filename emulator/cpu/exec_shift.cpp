@@ -52,9 +52,7 @@ struct RotateLeft {
   template <class T>
   static T run(StatusFlags& flags, T a, unsigned count) noexcept {
     const T result = std::rotl(a, static_cast<int>(count % kBits<T>));
-    const bool cf = (result & 1) != 0;
-    flags.set_cf(cf);
-    flags.set_of(top_bit(result) != cf);
+    flags.set_rotated_left<T>(result);
     return result;
   }
 };
@@ -62,9 +60,7 @@ struct RotateRight {
   template <class T>
   static T run(StatusFlags& flags, T a, unsigned count) noexcept {
     const T result = std::rotr(a, static_cast<int>(count % kBits<T>));
-    const bool cf = top_bit(result);
-    flags.set_cf(cf);
-    flags.set_of(top_bit(static_cast<T>(result << 1)) != cf);
+    flags.set_rotated_right<T>(result);
     return result;
   }
 };

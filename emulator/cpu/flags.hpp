@@ -85,6 +85,18 @@ class StatusFlags {
     const std::uint64_t change = ((carries_ >> 63) ^ (carries_ >> 62) ^ std::uint64_t{value}) & 1;
     carries_ ^= change << 62;
   }
+  // ROR: CF is the top bit of the result, and its XOR with OF the bit below. ROL: CF is the lowest bit, the XOR the top
+  // one. The other flags stay.
+  template <class T>
+  void set_rotated_right(T result) noexcept {
+    constexpr unsigned kToTop = 64 - 8 * sizeof(T);
+    carries_ = (carries_ & ~(kCf | kCfXorOf)) | ((static_cast<std::uint64_t>(result) << kToTop) & (kCf | kCfXorOf));
+  }
+  template <class T>
+  void set_rotated_left(T result) noexcept {
+    const std::uint64_t wide = result;
+    carries_ = (carries_ & ~(kCf | kCfXorOf)) | wide << 63 | (wide >> (8 * sizeof(T) - 1)) << 62;
+  }
   void set_zf(bool value) noexcept { set_rflags(value ? rflags() | kFlagZf : rflags() & ~kFlagZf); }
 
   // The status bits of RFLAGS; other bits are 0 and ignored.
