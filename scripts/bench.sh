@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# ./dev bench: the same kernel and initrd to the same console line, in QEMU's TCG (which has no SEV) and in sevisor.
+# ./dev bench: the same kernel and initrd to the same console line, in QEMU's TCG (which has no SEV) and in sevisor; then
+# loads inside the guest (bench-loads.sh).
 
 bench_line='sevisor-bench: userspace'
 
@@ -30,11 +31,13 @@ time_to_line() {
 
 dev_bench() {
   local runs=3 memory=512M append run figures
+  local loads=yes
   while [ $# -gt 0 ]; do
     case $1 in
       --runs) runs=${2:?--runs needs a number}; shift ;;
+      --boot-only) loads=no ;;
       --memory) memory=${2:?--memory needs a size}; shift ;;
-      *) die "bench knows --runs N and --memory SIZE, not '$1'" ;;
+      *) die "bench knows --runs N, --memory SIZE and --boot-only, not '$1'" ;;
     esac
     shift
   done
@@ -45,9 +48,10 @@ dev_bench() {
   prepare_guest || exit 1
   append="console=ttyS0 panic=-1 sevisor.mode=bench"
   local guest=(-kernel "$guest_kernel" -initrd "$guest_initrd" -append "$append")
-  local qemu=(qemu-system-x86_64 -accel tcg -machine q35 -cpu max -smp 1 -m "$memory" -nodefaults -display none
-    -serial stdio -no-reboot "${guest[@]}")
-  local ours=(build/release/sevisor run --host emulated --cpus 1 --memory "$memory" --timeout 600 "${guest[@]/#-/--}")
+  local qemu_machine=(qemu-system-x86_64 -accel tcg -machine q35 -cpu max -smp 1 -m "$memory" -nodefaults -display none
+    -serial stdio -no-reboot)
+  local our_machine=(build/release/sevisor run --host emulated --cpus 1 --memory "$memory" --timeout 900)
+  local qemu=("${qemu_machine[@]}" "${guest[@]}") ours=("${our_machine[@]}" "${guest[@]/#-/--}")
   local results=build/guest/bench.results
   : >"$results"
   for ((run = 1; run <= runs; run++)); do
@@ -65,4 +69,9 @@ dev_bench() {
     { printf "%-6d %12.2f s %12.2f s %8.2f %10.0f MiB %10.0f MiB\n", NR, $1, $3, $3 / $1, $2 / 1024, $4 / 1024
       q = smaller(q, $1); s = smaller(s, $3) }
     END { printf "%-6s %12.2f s %12.2f s %8.2f\n", "best", q, s, s / q }' "$results"
+  if [ "$loads" = yes ]; then
+    # shellcheck source=scripts/bench-loads.sh
+    . scripts/bench-loads.sh
+    bench_guest_loads
+  fi
 }
