@@ -216,6 +216,12 @@ void forgive_vector(Mode mode, const Encoding& e, const Machine& before, Machine
     engine.regs.fx = native.regs.fx;
     engine.regs.ymm_high = native.regs.ymm_high;
   }
+  // An area for XSAVE that is neither aligned nor canonical: which of the two comes first.
+  constexpr int kStackFault = 12;
+  constexpr int kGeneralProtection = 13;
+  if (pieces && native.exception == kStackFault && engine.exception == kGeneralProtection) {
+    engine.exception = kStackFault;
+  }
   // The host's kernel is mapped.
   constexpr std::uint32_t kPresent = 1;
   if (native.exception == kPageFault && (native.cr2 >> 63) != 0) engine.error |= native.error & kPresent;
