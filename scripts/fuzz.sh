@@ -28,7 +28,7 @@ dev_fuzz() {
       -artifact_prefix="build/fuzz/findings/$name-")
     [ ! -f "tests/fuzz/${name#fuzz_}.dict" ] || options+=(-dict="tests/fuzz/${name#fuzz_}.dict")
     options+=("build/fuzz/corpus/$name")
-    [ "$name" != fuzz_footer_table ] || options+=(tests/data/measurement/fw) # images to start from
+    [[ $name != fuzz_footer_table && $name != fuzz_firmware_facts ]] || options+=(tests/data/measurement/fw) # images to start from
     say "$name: $seconds s"
     "$program" "${options[@]}" || failed+=("$name")
   done

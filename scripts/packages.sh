@@ -11,6 +11,8 @@ packages_of() {
     guest) printf '%s\n' cpio ;;
     # OVMF is a second firmware for the launch digest's known answers; python3 computes that digest independently.
     test) printf '%s\n' ovmf python3 ;;
+    # virt-qemu-sev-validate, a second opinion on measurements and secrets; without it that test says that it skips it.
+    peer) printf '%s\n' libvirt-clients-qemu python3-lxml ;;
     lint) printf '%s\n' clang-format clang-tidy shellcheck ;;
     bench) printf '%s\n' qemu-system-x86 seabios ;;
     fuzz) printf '%s\n' clang libclang-rt-14-dev llvm ;;
