@@ -14,6 +14,7 @@ constexpr std::size_t kPointersSize = kFxMxcsr - kFxFop;
 }  // namespace
 
 std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) {
+  return_mxcsr(core.vec);  // FXRSTOR loads MXCSR as well
   std::array<std::byte, kPointersSize> pointers;
   std::byte* at = core.vec.x87.data() + kPointers;
   std::memcpy(pointers.data(), at, kPointersSize);

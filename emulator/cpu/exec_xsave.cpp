@@ -122,6 +122,7 @@ std::uint64_t in_use(const VectorState& v) {
 bool is_wide(const Op* op) { return (op->aux & kWide) != 0; }
 
 const Op* op_fxsave(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if (!area_aligned(core, va, 16)) return core.fault();
@@ -138,6 +139,7 @@ const Op* op_fxsave(Core& core, const Op* op) {
 }
 
 const Op* op_fxrstor(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if (!area_aligned(core, va, 16)) return core.fault();
@@ -159,6 +161,7 @@ std::uint64_t requested(const Core& core, const Op* op) {
 }
 
 const Op* op_xsave(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if (!xsave_available(core)) return core.fault();
   if ((op->aux & kSupervisor) != 0 && core.cpl != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t va = core.address(op);
@@ -208,6 +211,7 @@ bool header_valid(Core& core, const Area& area, bool supervisor) {
 }
 
 const Op* op_xrstor(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if (!xsave_available(core)) return core.fault();
   const bool supervisor = (op->aux & kSupervisor) != 0;
   if (supervisor && core.cpl != 0) return core.fault(kVectorGp, 0);
@@ -255,6 +259,7 @@ const Op* op_xrstor(Core& core, const Op* op) {
 // kVex: VLDMXCSR, VSTMXCSR.
 template <bool kVex>
 const Op* op_ldmxcsr(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   std::uint32_t value = 0;
   if (!core.read(core.address(op), value)) return core.fault();
@@ -265,6 +270,7 @@ const Op* op_ldmxcsr(Core& core, const Op* op) {
 
 template <bool kVex>
 const Op* op_stmxcsr(Core& core, const Op* op) {
+  return_mxcsr(core.vec);
   if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   if (!core.write(core.address(op), core.vec.mxcsr)) return core.fault();
   return op + 1;

@@ -118,6 +118,7 @@ struct VectorState {
     return image;
   }();
   std::uint32_t mxcsr = 0x1f80;
+  std::uint32_t host_mxcsr = 0;  // what the host's is set to for the guest, 0 if it is the host's own: host_mxcsr.hpp
   std::uint64_t xcr0 = 1;
   std::uint32_t pkru = 0;
   // Memory operand of an instruction that runs in host code, when it cannot use the guest's page itself.

@@ -7,6 +7,7 @@
 #include "base/bytes.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/host_mxcsr.hpp"
 #include "emulator/cpu/host_stubs.hpp"
 
 // The stubs are no C++ functions: they carry no type for -fsanitize=function to check.
@@ -31,13 +32,9 @@ enum StubFlag : std::uint8_t {
 };
 inline constexpr std::size_t kStubFlagsOffset = 120;  // in VectorState::operand
 
-// MXCSR (APM vol. 1, 4.2.2).
-inline constexpr std::uint32_t kMxcsrFlags = 0x3f;
+// MXCSR (APM vol. 1, 4.2.2); more of it in host_mxcsr.hpp.
 inline constexpr unsigned kMxcsrMaskShift = 7;
-inline constexpr std::uint32_t kMxcsrMasks = kMxcsrFlags << kMxcsrMaskShift;
-inline constexpr std::uint32_t kMxcsrControl = 0xe040;  // RC, FTZ, DAZ
 inline constexpr std::uint32_t kMxcsrFtz = 0x8000;
-inline constexpr std::uint32_t kMxcsrReset = 0x1f80;
 inline constexpr std::uint32_t kMxcsrMisaligned = 0x20000;  // MM: 16-byte operands need no alignment
 inline constexpr std::uint32_t kMxcsrValid = 0xffff | kMxcsrMisaligned;
 

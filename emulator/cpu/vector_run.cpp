@@ -94,6 +94,7 @@ std::uint64_t call_masked(Core& core, const Op* op, std::byte* memory, std::uint
 template <Unit kUnit>
 [[gnu::noinline]] bool call_unmasked(Core& core, const Op* op, std::byte* memory, std::uint64_t& host_flags) {
   constexpr std::uint32_t kUnderflow = 0x10;
+  return_mxcsr(core.vec);
   const std::uint32_t before = core.vec.mxcsr;
   const std::uint32_t unmasked = ~(before >> kMxcsrMaskShift) & kMxcsrFlags;
   const VectorState saved = core.vec;
@@ -147,9 +148,15 @@ const Op* op_stub(Core& core, const Op* op) {
   if constexpr (!kFloat) {
     host_flags = call<kUnit>(core, op, memory);
   } else if ((core.vec.mxcsr & kMxcsrMasks) == kMxcsrMasks) [[likely]] {
-    std::uint32_t raised = 0;
-    host_flags = call_masked<kUnit>(core, op, memory, core.vec.mxcsr, raised);
-    core.vec.mxcsr |= raised;
+    if constexpr (has_mmx(kUnit)) {
+      std::uint32_t raised = 0;
+      return_mxcsr(core.vec);
+      host_flags = call_masked<kUnit>(core, op, memory, core.vec.mxcsr, raised);
+      core.vec.mxcsr |= raised;
+    } else {
+      borrow_mxcsr(core.vec);
+      host_flags = call_stub(core, op, memory);
+    }
   } else if (!call_unmasked<kUnit>(core, op, memory, host_flags)) {
     return core.fault();
   }

@@ -10,6 +10,7 @@
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
+#include "emulator/cpu/host_mxcsr.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -146,6 +147,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   if (!core.exit.unimplemented.empty()) throw std::runtime_error(core.exit.unimplemented);
   if (core.reason == Leave::kExit || core.reason == Leave::kExitFault) throw std::runtime_error("an exit");
 
+  return_mxcsr(core.vec);
   machine.rip = core.rip;
   std::copy_n(core.gpr.begin(), machine.regs.gpr.size(), machine.regs.gpr.begin());
   machine.regs.rflags = core.rflags();
