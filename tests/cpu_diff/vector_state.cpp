@@ -255,10 +255,16 @@ void prepare_image(Random& random, const Encoding& e, const ZydisDecodedOperand&
 void prepare_gather(Random& random, const Encoding& e, const ZydisDecodedOperand& o, Machine& machine) {
   const bool wide = e.info.mnemonic == ZYDIS_MNEMONIC_VPGATHERQD || e.info.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ ||
                     e.info.mnemonic == ZYDIS_MNEMONIC_VGATHERQPS || e.info.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD;
+  ZydisDecodedOperand base_only = o;
+  base_only.mem.index = ZYDIS_REGISTER_NONE;
+  base_only.mem.type = ZYDIS_MEMOP_TYPE_MEM;
+  // Without a base register the displacement alone is where they start from, and it may lie among the host's mappings.
+  static_cast<void>(move_operand(e, base_only, machine, kData + 1000 + random.below(4000)));
+  const std::uint64_t base = operand_address(e, base_only, machine);
   Vector indices;
   for (std::size_t n = 0; n < indices.size(); n += wide ? 8 : 4) {
-    const auto index = static_cast<std::int64_t>(random.below(random.one_in(8) ? 5000 : 3000)) / o.mem.scale -
-                       static_cast<std::int64_t>(1000 / o.mem.scale);
+    const std::uint64_t target = kData + random.below(random.one_in(16) ? kDataSize + 4000 : kDataSize - 32);
+    const auto index = static_cast<std::int64_t>(target - base) / o.mem.scale;
     if (wide) {
       store(&indices[n], index);
     } else {
@@ -268,10 +274,6 @@ void prepare_gather(Random& random, const Encoding& e, const ZydisDecodedOperand
   const std::size_t number = static_cast<std::uint8_t>(ZydisRegisterGetId(o.mem.index));
   std::memcpy(machine.regs.fx.data() + kFxXmm + number * 16, indices.data(), 16);
   std::memcpy(machine.regs.ymm_high[number].data(), indices.data() + 16, 16);
-  ZydisDecodedOperand base_only = o;
-  base_only.mem.index = ZYDIS_REGISTER_NONE;
-  base_only.mem.type = ZYDIS_MEMOP_TYPE_MEM;
-  static_cast<void>(move_operand(e, base_only, machine, kData + 1000 + random.below(4000)));
 }
 
 bool is_image(const Encoding& e) {
