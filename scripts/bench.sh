@@ -31,13 +31,14 @@ time_to_line() {
 
 dev_bench() {
   local runs=3 memory=512M append run figures
-  local loads=yes
+  local loads=yes measure=no
   while [ $# -gt 0 ]; do
     case $1 in
       --runs) runs=${2:?--runs needs a number}; shift ;;
       --boot-only) loads=no ;;
+      --measure) measure=yes ;;
       --memory) memory=${2:?--memory needs a size}; shift ;;
-      *) die "bench knows --runs N, --memory SIZE and --boot-only, not '$1'" ;;
+      *) die "bench knows --runs N, --memory SIZE, --boot-only and --measure, not '$1'" ;;
     esac
     shift
   done
@@ -46,6 +47,12 @@ dev_bench() {
   # shellcheck source=scripts/guest.sh
   . scripts/guest.sh
   prepare_guest || exit 1
+  if [ "$measure" = yes ]; then
+    # shellcheck source=scripts/bench_measure.sh
+    . scripts/bench_measure.sh
+    bench_measure "$((runs * 7))"
+    return
+  fi
   append="console=ttyS0 panic=-1 sevisor.mode=bench"
   local guest=(-kernel "$guest_kernel" -initrd "$guest_initrd" -append "$append")
   local qemu_machine=(qemu-system-x86_64 -accel tcg -machine q35 -cpu max -smp 1 -m "$memory" -nodefaults -display none

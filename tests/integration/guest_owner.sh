@@ -59,11 +59,13 @@ echo "measurements with direct boot: agreed"
 # The secret: a guest waits for it, gets it, and its owner's shell reads it where the firmware has left it.
 printf 'the key to the disk 4f1d' >"$WORK/key"
 
-# give_secret NAME: makes NAME_header and NAME_payload for the guest that waits.
+# Two ways to make NAME_header and NAME_payload for the guest that waits.
+# shellcheck disable=SC2317 # with_secret calls it
 give_ours() {
   "$SEVISOR" secret --tik "$WORK/owner_tik.bin" --tek "$WORK/owner_tek.bin" --measurement "$(field measurement)" \
     --secret "luks-key:$WORK/key" --out "$WORK/secret" >"$WORK/verdict" || wrong "no secret could be made"
 }
+# shellcheck disable=SC2317
 give_peers() {
   local claimed
   mapfile -t claimed < <(claim)
