@@ -75,6 +75,7 @@ ExportedCertificates SevDevice::export_certificates() const {
   if (data.pdh_cert_len > kSevBlobMaxSize || data.cert_chain_len > kSevBlobMaxSize) throw_failure(kTried, EFBIG);
   ExportedCertificates certificates{std::vector<std::byte>(data.pdh_cert_len),
                                     std::vector<std::byte>(data.cert_chain_len)};
+  command.error = 0;
   data.pdh_cert_address = address_of(certificates.pdh.data());
   data.cert_chain_address = address_of(certificates.chain.data());
   if (fd_.ioctl(SEV_ISSUE_CMD, &command) < 0) throw_failure(kTried, errno, command.error);
