@@ -1,4 +1,5 @@
-// Why the firmware gives up: the reason code of its SEV termination request (GHCB MSR protocol 0x100, reason set 1).
+// Why the firmware gives up: the reason code of its SEV termination request (GHCB MSR protocol 0x100; GHCB
+// specification, AMD 56421, section 2.3.1). The VMM uses the texts too.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,9 @@
 #include "firmware/layout.h"
 
 namespace sevisor::firmware {
+
+// The set that the specification leaves to guests; others than this firmware give codes of their own in it.
+inline constexpr unsigned kFailureReasonSet = 1;
 
 enum class Failure : std::uint8_t {
   kNone = 0,
@@ -40,5 +44,7 @@ enum class Failure : std::uint8_t {
 
 // One sentence without a full stop.
 [[nodiscard]] const char* failure_text(Failure failure) noexcept;
+// Whether the value is one of those above but kNone.
+[[nodiscard]] bool is_failure(Failure failure) noexcept;
 
 }  // namespace sevisor::firmware

@@ -5,6 +5,8 @@
 #include <span>
 #include <type_traits>
 
+#include "firmware/failure.hpp"
+
 namespace sevisor::vmm {
 
 namespace {
@@ -101,9 +103,12 @@ std::string sev_termination_text(std::uint64_t data) {
       "the GHCB protocol version is not supported",
       "SEV-SNP features are missing",
   };
-  const char* meaning = set != 0                     ? "defined by the guest's firmware or kernel"
-                        : code < std::size(kGeneral) ? kGeneral[code]
-                                                     : "not defined by the GHCB specification";
+  std::string meaning = "defined by the guest's firmware or kernel";
+  if (set == 0) meaning = code < std::size(kGeneral) ? kGeneral[code] : "not defined by the GHCB specification";
+  const auto failure = static_cast<firmware::Failure>(code);
+  if (set == firmware::kFailureReasonSet && firmware::is_failure(failure)) {
+    meaning = fmt::format("{}, if it is sevisor's firmware that says so", firmware::failure_text(failure));
+  }
   return fmt::format("reason set {}, code {}: {}", set, code, meaning);
 }
 

@@ -124,6 +124,10 @@ TEST_CASE_METHOD(Fixture, "SEV termination is decoded") {
   CHECK(has(handle()->reason, "vCPU 2"));
   CHECK(has(handle()->reason, "reason set 0, code 1: the GHCB protocol version is not supported"));
   CHECK(has(sev_termination_text(0x100 | 13U << 16 | 1U << 12), "reason set 1, code 13"));
+  // docs/firmware.md has the list.
+  CHECK(has(sev_termination_text(0x100 | 26U << 16 | 1U << 12), "the kernel is not the one that was measured"));
+  CHECK(has(sev_termination_text(0x100 | 200U << 16 | 1U << 12), "code 200: defined by the guest"));
+  CHECK(has(sev_termination_text(0x100 | 26U << 16 | 2U << 12), "code 26: defined by the guest"));
   CHECK(has(sev_termination_text(0x100), "no particular reason"));
   CHECK(has(sev_termination_text(0x809000), "0x809000"));
 }
