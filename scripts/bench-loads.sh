@@ -2,7 +2,7 @@
 # Loads inside the guest for ./dev bench: the same initrd in QEMU's TCG and in sevisor, timed by the host's clock between
 # the lines that the guest prints (tests/bench/guest-init).
 
-bench_loads='sha256sum gzip pointers floats processes'
+bench_loads='sha256sum gzip pointers floats x87 processes'
 
 # The initrd of the loads: busybox, the loads built here, and their init.
 build_load_initrd() {

@@ -5,7 +5,7 @@
 
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
-#include "emulator/cpu/host_mxcsr.hpp"
+#include "emulator/cpu/host_unit.hpp"
 #include "emulator/cpu/system.hpp"
 #include "ghcb/exit_code.hpp"
 
@@ -28,7 +28,7 @@ std::uint64_t wrap(const Core& core, std::uint64_t va) { return core.long_mode ?
 // The host address of `va`, after all checks; nullptr with the fault noted. A write that finds code drops it.
 // `size` bytes lie within the page.
 std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept {
-  return_mxcsr(vec);  // opening a page may run any code
+  return_units(vec);  // opening a page may run any code
   Translation t;
   if (!translate(va, access, supervisor, t)) return nullptr;
   const OpenPage page = memory.open(t.gpa.page(), t.view);
@@ -137,9 +137,9 @@ const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
     page_flags = e.page_flags;
     return e.host;
   }
+  return_units(vec);
   Translation t;
   if (!translate(va, Access::kFetch, false, t)) return nullptr;
-  return_mxcsr(vec);
   // Fetches use the guest's key whatever the C-bit says (APM 15.34.5).
   const OpenPage page = memory.open(t.gpa.page(), View::kPrivate);
   if (page.host == nullptr) {

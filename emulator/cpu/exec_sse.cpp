@@ -66,6 +66,7 @@ const Op* op_maskmovq(Core& core, const Op* op) {
   if ((core.cr0 & kCr0Em) != 0) return core.fault(kVectorUd);
   if ((core.cr0 & kCr0Ts) != 0) return core.fault(kVectorNm);
   if (x87_pending(core)) return core.fault(kVectorMf);
+  return_x87(core.vec);
   constexpr unsigned kTop = 0x3800;
   const unsigned fsw = x87_field(core, kFxFsw);
   const unsigned top = (fsw & kTop) >> 11;

@@ -1,7 +1,6 @@
-// x87 arithmetic: each instruction runs in a host stub between FXRSTOR and FXSAVE of the guest's image. Exceptions that
-// the guest has unmasked do not trap there: they wait, on the host as in the guest, for the next instruction that
-// looks, and a stub has none.
-#include <array>
+// x87 arithmetic: each instruction runs in a host stub, with the guest's registers in the host's unit (host_unit.hpp).
+// Exceptions that the guest has unmasked do not trap there: they wait, on the host as in the guest, for the next
+// instruction that looks, and a stub has none.
 #include <cstring>
 
 #include "emulator/cpu/vector.hpp"
@@ -9,60 +8,66 @@
 namespace sevisor::emulator {
 
 namespace {
-constexpr std::size_t kPointers = kFxFop;  // FOP, FIP, FDP
-constexpr std::size_t kPointersSize = kFxMxcsr - kFxFop;
-}  // namespace
-
-std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) {
-  return_mxcsr(core.vec);  // FXRSTOR loads MXCSR as well
-  std::array<std::byte, kPointersSize> pointers;
-  std::byte* at = core.vec.x87.data() + kPointers;
-  std::memcpy(pointers.data(), at, kPointersSize);
-  const std::uint64_t host_flags = call_stub(core, op, memory);
-  std::memcpy(at, pointers.data(), kPointersSize);
-  return host_flags;
-}
-
-namespace {
 
 constexpr unsigned kInexact = 0x20;
-constexpr unsigned kExceptions = 0x3f;
+
+bool available_and_quiet(Core& core) {
+  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.raise(kVectorNm);
+  return !x87_pending(core) || core.raise(kVectorMf);
+}
 
 // dst, src: low and high byte of FOP, the opcode without its five constant bits (APM vol. 2, 11.5.5).
 void note_pointers(Core& core, const Op* op, std::uint64_t va) {
   set_x87_field(core, kFxFop, static_cast<unsigned>(op->dst | op->src << 8));
   store(core.vec.x87.data() + kFxRip, core.rip_of(op));
-  if ((op->aux & kStubMemory) != 0) store(core.vec.x87.data() + kFxDp, va - core.gpr[op->segment]);
+  core.vec.x87_cs = core.seg[kCs].selector;
+  if ((op->aux & kStubMemory) == 0) return;
+  store(core.vec.x87.data() + kFxDp, va - core.gpr[op->segment]);
+  core.vec.x87_ds = core.seg[op->segment_register].selector;
 }
 
 const Op* op_x87(Core& core, const Op* op) {
-  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
-  if (x87_pending(core)) return core.fault(kVectorMf);
+  if (!available_and_quiet(core)) return core.fault();
   std::byte* memory = core.vec.operand.data();
   std::uint64_t va = 0;
   if ((op->aux & kStubMemory) != 0) {
     va = core.address(op);
-    if (!core.read_slow(va, memory, op->bits)) return core.fault();
+    if (const std::byte* direct = core.peek(va, op->bits)) {
+      memory = const_cast<std::byte*>(direct);  // only read
+    } else if (!core.read_slow(va, memory, op->bits)) {
+      return core.fault();
+    }
   }
-  store(core.vec.operand.data() + kStubFlagsOffset, core.flags.rflags());
+  if ((op->aux & kStubFlagsIn) != 0) store(core.vec.operand.data() + kStubFlagsOffset, core.flags.rflags());
   const std::uint64_t host_flags = call_x87_stub(core, op, memory);
   note_pointers(core, op, va);
   if ((op->aux & kStubFlagsOut) != 0) core.flags.set_rflags(host_flags);
   return next(core, op);
 }
 
-// The forms that write memory.
-const Op* op_x87_store(Core& core, const Op* op) {
-  if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
-  if (x87_pending(core)) return core.fault(kVectorMf);
-  const std::uint64_t va = core.address(op);
-  const auto before = core.vec.x87;
+// The forms that write memory, with an exception unmasked: any but for an inexact result keeps it from storing (APM
+// vol. 1, 6.8.3), and comes before the page's.
+[[gnu::noinline]] bool store_unmasked(Core& core, const Op* op, std::uint64_t va) {
+  const VectorState before = core.vec;
   static_cast<void>(call_x87_stub(core, op, core.vec.operand.data()));
-  // An unmasked exception, but for an inexact result, keeps it from storing (APM vol. 1, 6.8.3).
-  const unsigned unmasked = x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kExceptions;
-  if ((unmasked & ~kInexact) == 0 && !core.write_slow(va, core.vec.operand.data(), op->bits)) {
-    core.vec.x87 = before;
-    return core.fault();
+  const unsigned unmasked = x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kX87Exceptions;
+  if ((unmasked & ~kInexact) != 0 || core.write_slow(va, core.vec.operand.data(), op->bits)) return true;
+  core.vec = before;
+  return false;
+}
+
+const Op* op_x87_store(Core& core, const Op* op) {
+  if (!available_and_quiet(core)) return core.fault();
+  const std::uint64_t va = core.address(op);
+  if (!x87_all_masked(core.vec)) {
+    return_units(core.vec);
+    if (!store_unmasked(core, op, va)) return core.fault();
+  } else if (std::byte* direct = core.poke(va, op->bits)) {
+    static_cast<void>(call_x87_stub(core, op, direct));
+  } else {
+    if (!core.aligned(va, op->bits) || !core.probe_write(va, op->bits)) return core.fault();
+    static_cast<void>(call_x87_stub(core, op, core.vec.operand.data()));
+    if (!core.write_slow(va, core.vec.operand.data(), op->bits)) return core.fault();
   }
   note_pointers(core, op, va);
   return next(core, op);

@@ -1,5 +1,5 @@
 // x87 control: FINIT, FCLEX, the control and status words, and the environment (APM vol. 1, 6.2; vol. 2, 11.5.1 to
-// 11.5.4). Selectors of the instruction and data pointers are not kept and read as 0.
+// 11.5.4). The control word in the image is always the guest's; what changes more than it works on the image.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -13,7 +13,6 @@ namespace {
 constexpr unsigned kFcwReset = 0x037f;
 constexpr unsigned kFcwWritable = 0x1f3f;
 constexpr unsigned kFcwFixed = 0x0040;
-constexpr unsigned kExceptions = 0x003f;
 constexpr unsigned kFswFlags = 0x00ff;    // exceptions, SF and ES
 constexpr unsigned kFswSummary = 0x8080;  // ES and B
 constexpr unsigned kTopShift = 11;
@@ -56,6 +55,7 @@ void initialise(Core& core) {
   set_fsw(core, 0);
   store(core.vec.x87.data() + kFxFtw, std::uint16_t{0});
   std::memset(core.vec.x87.data() + kFxFop, 0, kFxMxcsr - kFxFop);
+  core.vec.x87_cs = core.vec.x87_ds = 0;
 }
 
 // Two bits for each physical register: valid, zero, special, empty.
@@ -94,7 +94,7 @@ constexpr std::size_t kFields = 7;
 constexpr std::size_t kNarrow = 2;
 constexpr std::size_t kWide = 4;
 struct Environment {
-  std::uint64_t fcw, fsw, tags, ip, opcode, dp;
+  std::uint64_t fcw, fsw, tags, ip, opcode, cs, dp, ds;
 };
 
 bool protected_format(const Core& core) { return (core.cr0 & kCr0Pe) != 0; }
@@ -105,12 +105,14 @@ void put_environment(const Core& core, std::size_t width, std::byte* to) {
                       .tags = full_tags(core),
                       .ip = load<std::uint64_t>(core.vec.x87.data() + kFxRip),
                       .opcode = x87_field(core, kFxFop) & kFopMask,
-                      .dp = load<std::uint64_t>(core.vec.x87.data() + kFxDp)};
-  std::array<std::uint64_t, kFields> fields{e.fcw, e.fsw, e.tags, e.ip, 0, e.dp, 0};
+                      .cs = core.vec.x87_cs,
+                      .dp = load<std::uint64_t>(core.vec.x87.data() + kFxDp),
+                      .ds = core.vec.x87_ds};
+  std::array<std::uint64_t, kFields> fields{e.fcw, e.fsw, e.tags, e.ip, e.cs, e.dp, e.ds};
   constexpr std::uint64_t kUnused = 0xffff0000;
   if (protected_format(core)) {
     if (width == kWide)
-      fields = {kUnused | e.fcw, kUnused | e.fsw, kUnused | e.tags, e.ip, e.opcode << 16, e.dp, kUnused};
+      fields = {kUnused | e.fcw, kUnused | e.fsw, kUnused | e.tags, e.ip, e.opcode << 16 | e.cs, e.dp, kUnused | e.ds};
   } else if (width == kWide) {
     fields = {kUnused | e.fcw,
               kUnused | e.fsw,
@@ -135,6 +137,8 @@ void take_environment(Core& core, std::size_t width, const std::byte* from) {
   std::uint64_t ip = f[3];
   std::uint64_t dp = f[5];
   std::uint64_t opcode = 0;
+  core.vec.x87_cs = static_cast<std::uint16_t>(protected_format(core) ? f[4] : 0);
+  core.vec.x87_ds = static_cast<std::uint16_t>(protected_format(core) ? f[6] : 0);
   if (!protected_format(core)) {
     ip = (ip & 0xffff) | f[4] >> 12 << 16;
     dp = (dp & 0xffff) | f[6] >> 12 << 16;
@@ -152,12 +156,14 @@ void take_environment(Core& core, std::size_t width, const std::byte* from) {
 
 const Op* op_fninit(Core& core, const Op* op) {
   if (!available(core)) return core.fault();
+  return_x87(core.vec);
   initialise(core);
   return next(core, op);
 }
 
 const Op* op_fnclex(Core& core, const Op* op) {
   if (!available(core)) return core.fault();
+  return_x87(core.vec);
   set_x87_field(core, kFxFsw, x87_field(core, kFxFsw) & ~(kFswFlags | kFswSummary));
   return next(core, op);
 }
@@ -165,7 +171,7 @@ const Op* op_fnclex(Core& core, const Op* op) {
 // FNSTCW, FNSTSW; src: offset of the word in the image.
 const Op* op_store_word(Core& core, const Op* op) {
   if (!available(core)) return core.fault();
-  const std::uint16_t value = x87_field(core, op->src);
+  const std::uint16_t value = op->src == kFxFsw ? x87_status(core.vec) : x87_field(core, kFxFcw);
   if ((op->aux & kMemory) == 0) {
     core.set_reg<std::uint16_t>(op->dst, value);
   } else if (!core.write(core.address(op), value)) {
@@ -178,14 +184,22 @@ const Op* op_fldcw(Core& core, const Op* op) {
   if (!available_and_quiet(core)) return core.fault();
   std::uint16_t value = 0;
   if (!core.read(core.address(op), value)) return core.fault();
+  // Compiled conversions to integers load another rounding mode and the old one again.
+  const bool stays = core.vec.host_x87 && (value & kX87Exceptions) == kX87Exceptions;
+  if (!stays) return_x87(core.vec);
   set_fcw(core, value);
-  summarise(core);
+  if (stays) {
+    load_host_fcw(core.vec);
+  } else {
+    summarise(core);
+  }
   return next(core, op);
 }
 
 // FNSTENV, FNSAVE; bits: size of the whole operand.
 const Op* op_store_environment(Core& core, const Op* op) {
   if (!available(core)) return core.fault();
+  return_x87(core.vec);
   const bool all = (op->aux & kRegistersToo) != 0;
   const std::size_t head = all ? op->bits - kRegisters * kRegisterSize : op->bits;
   std::byte* area = core.vec.operand.data();
@@ -199,7 +213,7 @@ const Op* op_store_environment(Core& core, const Op* op) {
   if (all) {
     initialise(core);
   } else {
-    set_x87_field(core, kFxFcw, x87_field(core, kFxFcw) | kExceptions);
+    set_x87_field(core, kFxFcw, x87_field(core, kFxFcw) | kX87Exceptions);
     summarise(core);
   }
   return next(core, op);
@@ -212,6 +226,7 @@ const Op* op_load_environment(Core& core, const Op* op) {
   const std::size_t head = all ? op->bits - kRegisters * kRegisterSize : op->bits;
   std::byte* area = core.vec.operand.data();
   if (!core.read_slow(core.address(op), area, op->bits)) return core.fault();
+  return_x87(core.vec);
   take_environment(core, head / kFields, area);
   if (all) {
     for (unsigned i = 0; i < kRegisters; ++i) {

@@ -40,12 +40,13 @@ bool area_aligned(Core& core, std::uint64_t va, std::uint64_t alignment) {
   return false;
 }
 
+constexpr std::size_t kSelector = 4;  // from the offset before it, where pointers have 32 bits
+
 void put_x87(const VectorState& v, std::byte* area, bool wide) {
   std::memcpy(area, v.x87.data(), kFxMxcsr);
-  if (!wide) {  // offset and selector, which reads as 0
-    constexpr std::size_t kOffset = 4;
-    std::memset(area + kFxRip + kOffset, 0, kFxDp - kFxRip - kOffset);
-    std::memset(area + kFxDp + kOffset, 0, kFxMxcsr - kFxDp - kOffset);
+  if (!wide) {
+    store(area + kFxRip + kSelector, std::uint32_t{v.x87_cs});
+    store(area + kFxDp + kSelector, std::uint32_t{v.x87_ds});
   }
   for (unsigned i = 0; i < 8; ++i) {
     std::memset(area + kFxSt + 16 * i, 0, 16);
@@ -77,12 +78,15 @@ void take_x87(VectorState& v, const std::byte* area, bool wide) {
   const std::uint64_t mask = wide ? ~std::uint64_t{0} : 0xffffffff;
   store(v.x87.data() + kFxRip, load<std::uint64_t>(area + kFxRip) & mask);
   store(v.x87.data() + kFxDp, load<std::uint64_t>(area + kFxDp) & mask);
+  v.x87_cs = wide ? 0 : load<std::uint16_t>(area + kFxRip + kSelector);
+  v.x87_ds = wide ? 0 : load<std::uint16_t>(area + kFxDp + kSelector);
   for (unsigned i = 0; i < 8; ++i) std::memcpy(v.x87.data() + kFxSt + 16 * i, area + kFxSt + 16 * i, 10);
 }
 void init_x87(VectorState& v) {
   std::memset(v.x87.data(), 0, kFxMxcsr);
   std::memset(v.x87.data() + kFxSt, 0, 128);
   store(v.x87.data() + kFxFcw, kFcwReset);
+  v.x87_cs = v.x87_ds = 0;
 }
 void take_xmm(VectorState& v, const std::byte* area, unsigned count) {
   for (unsigned i = 0; i < count; ++i) std::memcpy(v.ymm[i].data(), area + kFxXmm + 16 * i, 16);
@@ -122,7 +126,7 @@ std::uint64_t in_use(const VectorState& v) {
 bool is_wide(const Op* op) { return (op->aux & kWide) != 0; }
 
 const Op* op_fxsave(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if (!area_aligned(core, va, 16)) return core.fault();
@@ -139,7 +143,7 @@ const Op* op_fxsave(Core& core, const Op* op) {
 }
 
 const Op* op_fxrstor(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if ((core.cr0 & (kCr0Em | kCr0Ts)) != 0) return core.fault(kVectorNm);
   const std::uint64_t va = core.address(op);
   if (!area_aligned(core, va, 16)) return core.fault();
@@ -161,7 +165,7 @@ std::uint64_t requested(const Core& core, const Op* op) {
 }
 
 const Op* op_xsave(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if (!xsave_available(core)) return core.fault();
   if ((op->aux & kSupervisor) != 0 && core.cpl != 0) return core.fault(kVectorGp, 0);
   const std::uint64_t va = core.address(op);
@@ -211,7 +215,7 @@ bool header_valid(Core& core, const Area& area, bool supervisor) {
 }
 
 const Op* op_xrstor(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if (!xsave_available(core)) return core.fault();
   const bool supervisor = (op->aux & kSupervisor) != 0;
   if (supervisor && core.cpl != 0) return core.fault(kVectorGp, 0);
@@ -259,7 +263,7 @@ const Op* op_xrstor(Core& core, const Op* op) {
 // kVex: VLDMXCSR, VSTMXCSR.
 template <bool kVex>
 const Op* op_ldmxcsr(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   std::uint32_t value = 0;
   if (!core.read(core.address(op), value)) return core.fault();
@@ -270,7 +274,7 @@ const Op* op_ldmxcsr(Core& core, const Op* op) {
 
 template <bool kVex>
 const Op* op_stmxcsr(Core& core, const Op* op) {
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   if (!(kVex ? avx_available(core) : sse_available(core))) return core.fault();
   if (!core.write(core.address(op), core.vec.mxcsr)) return core.fault();
   return op + 1;

@@ -106,19 +106,20 @@ struct ModelRegisters {
   std::uint64_t debug_control = 0;
 };
 
-// x87, MMX, SSE, AVX. `x87` is an FXSAVE64 image (APM vol. 2, 11.5.5) whose XMM fields are not used and whose MXCSR
-// field keeps the reset value, so that the host can load the image as it is. Its offsets: vector.hpp.
+// x87, MMX, SSE, AVX. `x87` is an FXSAVE64 image (APM vol. 2, 11.5.5) whose MXCSR and XMM fields mean nothing. While
+// `host_x87`, the host's registers are newer than its FSW, tags and registers. Its offsets: host_unit.hpp.
 struct VectorState {
   alignas(64) std::array<std::array<std::byte, 32>, 16> ymm{};  // XMM n is the low half
   alignas(64) std::array<std::byte, 512> x87 = [] {
     std::array<std::byte, 512> image{};
-    image[0] = std::byte{0x40};   // FCW 0x0040 after reset
-    image[24] = std::byte{0x80};  // MXCSR 0x1f80
-    image[25] = std::byte{0x1f};
+    image[0] = std::byte{0x40};  // FCW 0x0040 after reset
     return image;
   }();
   std::uint32_t mxcsr = 0x1f80;
-  std::uint32_t host_mxcsr = 0;  // what the host's is set to for the guest, 0 if it is the host's own: host_mxcsr.hpp
+  std::uint32_t host_mxcsr = 0;  // what the host's is set to for the guest, 0 if it is the host's own: host_unit.hpp
+  bool host_x87 = false;         // the host's x87 registers are the guest's
+  std::uint16_t x87_cs = 0;      // selectors of the last x87 instruction and its operand
+  std::uint16_t x87_ds = 0;
   std::uint64_t xcr0 = 1;
   std::uint32_t pkru = 0;
   // Memory operand of an instruction that runs in host code, when it cannot use the guest's page itself.

@@ -4,7 +4,7 @@
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/host_mxcsr.hpp"
+#include "emulator/cpu/host_unit.hpp"
 #include "emulator/cpu/intercepts.hpp"
 #include "emulator/cpu/straddler.hpp"
 #include "ghcb/exit_code.hpp"
@@ -64,7 +64,7 @@ const Op* Core::lookup(bool single) {
   const unsigned mode = mode_bits() | (single ? kSingleStepMode : 0);
   const Op* first = code.find(page, offset, mode);
   if (first == nullptr) {
-    return_mxcsr(vec);
+    return_units(vec);
     const unsigned limit = (mode & kSingleStepMode) != 0 ? 1 : CodeCache::kMaxInstructions;
     auto block = decode_block(std::span(page + offset, kPageSize - offset), mode, limit, code.stubs());
     if (block == nullptr) return straddling(*this, va, page, mode);
@@ -84,7 +84,7 @@ CpuExit Core::run(const RunControls& run_controls) {
   clock_at_run = clock.now;
   pauses_left = kPauseFilterCount;
   const auto finish = [this]() -> CpuExit {
-    return_mxcsr(vec);
+    return_units(vec);
     const auto done = static_cast<std::uint64_t>(budget_at_run - budget);
     retired_before_run += done;
     clock.now = clock_at_run + done * config.tsc_per_instruction;

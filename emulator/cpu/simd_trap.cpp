@@ -64,18 +64,11 @@ std::optional<std::uint32_t> run_trapping(Core& core, const Op* op, std::byte* m
   const std::lock_guard lock(one_at_a_time);
   const CatchSigfpe caught;
   trap = Trap{.expected = true};
-  const bool mmx = (op->aux & kStubMmx) != 0;
-  if (mmx) {
-    store(core.vec.x87.data() + kFxMxcsr, mxcsr);  // FXRSTOR loads it
-  } else {
-    _mm_setcsr(mxcsr);
-  }
+  if ((op->aux & kStubMmx) != 0) borrow_x87(core.vec);
+  _mm_setcsr(mxcsr);
   static_cast<void>(call_stub(core, op, memory));
   _mm_setcsr(kMxcsrReset);
-  if (mmx) {
-    asm volatile("fninit" : : : "memory");
-    store(core.vec.x87.data() + kFxMxcsr, kMxcsrReset);
-  }
+  return_x87(core.vec);
   trap.expected = false;
   if (!trap.happened) return std::nullopt;
   return trap.mxcsr;

@@ -7,8 +7,8 @@
 #include "base/bytes.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/host_mxcsr.hpp"
 #include "emulator/cpu/host_stubs.hpp"
+#include "emulator/cpu/host_unit.hpp"
 
 // The stubs are no C++ functions: they carry no type for -fsanitize=function to check.
 #if defined(__clang__)
@@ -32,24 +32,11 @@ enum StubFlag : std::uint8_t {
 };
 inline constexpr std::size_t kStubFlagsOffset = 120;  // in VectorState::operand
 
-// MXCSR (APM vol. 1, 4.2.2); more of it in host_mxcsr.hpp.
+// MXCSR (APM vol. 1, 4.2.2); more of it in host_unit.hpp.
 inline constexpr unsigned kMxcsrMaskShift = 7;
 inline constexpr std::uint32_t kMxcsrFtz = 0x8000;
 inline constexpr std::uint32_t kMxcsrMisaligned = 0x20000;  // MM: 16-byte operands need no alignment
 inline constexpr std::uint32_t kMxcsrValid = 0xffff | kMxcsrMisaligned;
-
-// Fields of the FXSAVE64 image in VectorState::x87 (APM vol. 2, 11.5.5).
-inline constexpr std::size_t kFxFcw = 0;
-inline constexpr std::size_t kFxFsw = 2;
-inline constexpr std::size_t kFxFtw = 4;
-inline constexpr std::size_t kFxFop = 6;
-inline constexpr std::size_t kFxRip = 8;
-inline constexpr std::size_t kFxDp = 16;
-inline constexpr std::size_t kFxMxcsr = 24;
-inline constexpr std::size_t kFxMxcsrMask = 28;
-inline constexpr std::size_t kFxSt = 32;
-inline constexpr std::size_t kFxXmm = 160;
-inline constexpr std::size_t kFxSize = 512;
 
 // #UD or #NM as the control registers ask for; true when the instruction may run.
 [[nodiscard]] bool refuse_sse(Core& core) noexcept;
@@ -77,13 +64,20 @@ SEVISOR_CALLS_STUB inline std::uint64_t call_stub(Core& core, const Op* op, std:
 inline void set_x87_field(Core& core, std::size_t offset, unsigned value) {
   store(core.vec.x87.data() + offset, static_cast<std::uint16_t>(value));
 }
-// An exception is unmasked and waits for the next instruction that looks.
+// An exception is unmasked and waits for the next instruction that looks. FSW in the image may be old only while all
+// are masked.
 [[nodiscard]] inline bool x87_pending(const Core& core) {
-  constexpr unsigned kExceptions = 0x3f;
-  return (x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kExceptions) != 0;
+  return (x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kX87Exceptions) != 0;
 }
-// Runs a stub that uses x87 registers; the instruction and data pointers stay the guest's.
-std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory);
+// Runs a stub that uses x87 or MMX registers. They stay in the host's unit unless an exception is unmasked, which would
+// strike at the host's next instruction that looks.
+inline std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) {
+  borrow_x87(core.vec);
+  const std::uint64_t host_flags = call_stub(core, op, memory);
+  if (!x87_all_masked(core.vec)) [[unlikely]]
+    return_x87(core.vec);
+  return host_flags;
+}
 
 // --- vector_stub.cpp
 

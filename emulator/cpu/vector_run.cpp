@@ -71,20 +71,11 @@ std::uint64_t call(Core& core, const Op* op, std::byte* memory) {
 // With all exceptions masked. The flags raised are returned in `raised`.
 template <Unit kUnit>
 std::uint64_t call_masked(Core& core, const Op* op, std::byte* memory, std::uint32_t control, std::uint32_t& raised) {
-  const std::uint32_t mxcsr = (control & kMxcsrControl) | kMxcsrMasks;
-  std::uint64_t host_flags = 0;
-  if constexpr (has_mmx(kUnit)) {  // FXRSTOR in the stub loads MXCSR too, and FXSAVE stores it
-    std::byte* image = core.vec.x87.data() + kFxMxcsr;
-    store(image, mxcsr);
-    host_flags = call<kUnit>(core, op, memory);
-    raised = load<std::uint32_t>(image) & kMxcsrFlags;
-    store(image, kMxcsrReset);
-  } else {
-    _mm_setcsr(mxcsr);
-    host_flags = call<kUnit>(core, op, memory);
-    raised = _mm_getcsr() & kMxcsrFlags;
-  }
+  _mm_setcsr((control & kMxcsrControl) | kMxcsrMasks);
+  const std::uint64_t host_flags = call<kUnit>(core, op, memory);
+  raised = _mm_getcsr() & kMxcsrFlags;
   _mm_setcsr(kMxcsrReset);
+  return_x87(core.vec);
   return host_flags;
 }
 
@@ -94,7 +85,7 @@ std::uint64_t call_masked(Core& core, const Op* op, std::byte* memory, std::uint
 template <Unit kUnit>
 [[gnu::noinline]] bool call_unmasked(Core& core, const Op* op, std::byte* memory, std::uint64_t& host_flags) {
   constexpr std::uint32_t kUnderflow = 0x10;
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   const std::uint32_t before = core.vec.mxcsr;
   const std::uint32_t unmasked = ~(before >> kMxcsrMaskShift) & kMxcsrFlags;
   const VectorState saved = core.vec;
@@ -148,15 +139,8 @@ const Op* op_stub(Core& core, const Op* op) {
   if constexpr (!kFloat) {
     host_flags = call<kUnit>(core, op, memory);
   } else if ((core.vec.mxcsr & kMxcsrMasks) == kMxcsrMasks) [[likely]] {
-    if constexpr (has_mmx(kUnit)) {
-      std::uint32_t raised = 0;
-      return_mxcsr(core.vec);
-      host_flags = call_masked<kUnit>(core, op, memory, core.vec.mxcsr, raised);
-      core.vec.mxcsr |= raised;
-    } else {
-      borrow_mxcsr(core.vec);
-      host_flags = call_stub(core, op, memory);
-    }
+    borrow_mxcsr(core.vec);
+    host_flags = call<kUnit>(core, op, memory);
   } else if (!call_unmasked<kUnit>(core, op, memory, host_flags)) {
     return core.fault();
   }

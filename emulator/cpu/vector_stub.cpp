@@ -1,5 +1,6 @@
 // Writes the host code for one vector instruction: load the registers it names, run it with its memory operand at [RSI]
-// and its general register in RAX, store the registers back. RDI: VectorState; RSI: memory operand; R10: Core::gpr.
+// and its general register in RAX, store the registers back. x87 and MMX registers are the guest's then, see
+// host_unit.hpp. RDI: VectorState; RSI: memory operand; R10: Core::gpr.
 #include <algorithm>
 #include <initializer_list>
 #include <vector>
@@ -46,10 +47,6 @@ class Code {
     bytes({0x49, to_state ? 0x89U : 0x8bU, 0x80 | host << 3 | 2});
     disp32(offset);
   }
-  void x87(unsigned opcode_extension) {  // FXSAVE64 /0, FXRSTOR64 /1
-    bytes({0x48, 0x0f, 0xae, 0x80 | opcode_extension << 3 | 7});
-    disp32(offsetof(VectorState, x87));
-  }
   [[nodiscard]] std::span<const std::uint8_t> get() const { return out_; }
 
  private:
@@ -71,7 +68,6 @@ struct Uses {
   bool flags_in = false;
   bool flags_out = false;
   bool vex = false;
-  bool x87 = false;
   bool mmx = false;
   const ZydisDecodedOperand* memory = nullptr;
 };
@@ -133,7 +129,6 @@ bool collect(const Insn& insn, Uses& uses) {
     }
   }
   uses.mmx = uses.mmx || insn.info.meta.isa_ext == ZYDIS_ISA_EXT_MMX;
-  uses.x87 = uses.mmx || insn.info.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn.info.mnemonic == ZYDIS_MNEMONIC_FISTTP;
   return true;
 }
 
@@ -299,9 +294,6 @@ bool make_stub(const Insn& insn, Op& op, StubTraits& traits) {
 
   Code code;
   code.bytes({0x49, 0x89, 0xd2});  // mov r10, rdx
-  constexpr unsigned kFxsave = 0;
-  constexpr unsigned kFxrstor = 1;
-  if (uses.x87) code.x87(kFxrstor);
   for (const unsigned n : uses.vectors_read) uses.vex ? code.ymm(n, false) : code.xmm(n, false);
   for (const GprUse& g : uses.gprs) code.gpr(g.host, g.offset & ~std::size_t{7}, false);
   if (uses.flags_in) {
@@ -315,10 +307,6 @@ bool make_stub(const Insn& insn, Op& op, StubTraits& traits) {
     if (g.written) code.gpr(g.host, g.offset & ~std::size_t{7}, true);
   }
   for (const unsigned n : uses.vectors_written) uses.vex ? code.ymm(n, true) : code.xmm(n, true);
-  if (uses.x87) {
-    code.x87(kFxsave);
-    code.bytes({0xdb, 0xe3});  // fninit: compiled code expects an empty stack
-  }
   if (uses.vex) code.bytes({0xc5, 0xf8, 0x77});        // vzeroupper: compiled code is SSE
   if (uses.flags_out) code.bytes({0x4c, 0x89, 0xd8});  // mov rax, r11
   code.byte(0xc3);

@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "emulator/cpu/host_unit.hpp"
 #include "emulator/cpu/system.hpp"
 
 namespace sevisor::emulator {
@@ -14,13 +15,6 @@ namespace {
 // --- x87: the VMSA has full tags, eight mantissas, then eight exponents; FXSAVE has one tag bit and 16 bytes each
 // -----
 
-constexpr std::size_t kFxFcw = 0;
-constexpr std::size_t kFxFsw = 2;
-constexpr std::size_t kFxFtw = 4;
-constexpr std::size_t kFxFop = 6;
-constexpr std::size_t kFxRip = 8;
-constexpr std::size_t kFxDp = 16;
-constexpr std::size_t kFxRegisters = 32;
 constexpr std::size_t kFxRegisterSize = 16;
 constexpr unsigned kRegisters = 8;
 constexpr unsigned kTagValid = 0;
@@ -36,7 +30,10 @@ unsigned tag_of(std::uint64_t mantissa, std::uint16_t exponent) {
   return normal ? kTagValid : kTagSpecial;
 }
 
-void load_x87(std::span<std::byte> fx, const Vmsa& vmsa) {
+void load_x87(VectorState& vec, const Vmsa& vmsa) {
+  const std::span<std::byte> fx = vec.x87;
+  vec.x87_cs = vmsa.x87_cs;
+  vec.x87_ds = vmsa.x87_ds;
   store(&fx[kFxFcw], vmsa.x87_fcw);
   store(&fx[kFxFsw], vmsa.x87_fsw);
   store(&fx[kFxFop], vmsa.x87_fop);
@@ -45,14 +42,17 @@ void load_x87(std::span<std::byte> fx, const Vmsa& vmsa) {
   unsigned present = 0;
   for (unsigned i = 0; i < kRegisters; ++i) {
     if ((vmsa.x87_ftw >> 2 * i & 3U) != kTagEmpty) present |= 1U << i;
-    std::byte* to = &fx[kFxRegisters + i * kFxRegisterSize];
+    std::byte* to = &fx[kFxSt + i * kFxRegisterSize];
     store(to, load<std::uint64_t>(&vmsa.x87_registers[8 * i]));
     store(to + 8, load<std::uint16_t>(&vmsa.x87_registers[64 + 2 * i]));
   }
   store(&fx[kFxFtw], static_cast<std::uint8_t>(present));
 }
 
-void save_x87(std::span<const std::byte> fx, Vmsa& vmsa) {
+void save_x87(const VectorState& vec, Vmsa& vmsa) {
+  const std::span<const std::byte> fx = vec.x87;
+  vmsa.x87_cs = vec.x87_cs;
+  vmsa.x87_ds = vec.x87_ds;
   vmsa.x87_fcw = load<std::uint16_t>(&fx[kFxFcw]);
   vmsa.x87_fsw = load<std::uint16_t>(&fx[kFxFsw]);
   vmsa.x87_fop = load<std::uint16_t>(&fx[kFxFop]);
@@ -62,7 +62,7 @@ void save_x87(std::span<const std::byte> fx, Vmsa& vmsa) {
   const unsigned top = vmsa.x87_fsw >> 11 & 7U;
   unsigned tags = 0;
   for (unsigned i = 0; i < kRegisters; ++i) {
-    const std::byte* from = &fx[kFxRegisters + i * kFxRegisterSize];
+    const std::byte* from = &fx[kFxSt + i * kFxRegisterSize];
     const auto mantissa = load<std::uint64_t>(from);
     const auto exponent = load<std::uint16_t>(from + 8);
     store(&vmsa.x87_registers[8 * i], mantissa);
@@ -189,7 +189,7 @@ void load_vmsa(Core& core, const Vmsa& vmsa) noexcept {
   const bool long_mode = (vmsa.efer & kEferLme) != 0 && (vmsa.cr0 & kCr0Pg) != 0;
   core.efer = (vmsa.efer & ~kEferLma) | (long_mode ? kEferLma : 0);
   core.set_rflags(vmsa.rflags & ~(kFlagRf | kFlagVm));
-  load_x87(core.vec.x87, vmsa);
+  load_x87(core.vec, vmsa);
   for (unsigned i = 0; i < core.vec.ymm.size(); ++i) {
     std::memcpy(core.vec.ymm[i].data(), vmsa.xmm[i], 16);
     std::memcpy(core.vec.ymm[i].data() + 16, vmsa.ymm_high[i], 16);
@@ -204,7 +204,7 @@ void save_vmsa(const Core& core, Vmsa& vmsa) noexcept {
   }
   for (const auto& [from, to] : kSystemSegments) vmsa.*to = visible(core.*from, (core.*from).base);
   vmsa.rflags = core.rflags();
-  save_x87(core.vec.x87, vmsa);
+  save_x87(core.vec, vmsa);
   for (unsigned i = 0; i < core.vec.ymm.size(); ++i) {
     std::memcpy(vmsa.xmm[i], core.vec.ymm[i].data(), 16);
     std::memcpy(vmsa.ymm_high[i], core.vec.ymm[i].data() + 16, 16);

@@ -73,6 +73,31 @@ int floats() {
   return 0;
 }
 
+// Extended precision, which compilers put on the x87 stack: Julia sets, and conversions to integers with their changes
+// of the control word.
+int x87() {
+  constexpr int kSide = 320;
+  constexpr int kMostSteps = 60;
+  long double checksum = 0;
+  unsigned long steps = 0;
+  for (int row = 0; row < kSide; ++row) {
+    for (int column = 0; column < kSide; ++column) {
+      long double x = (column - kSide / 2) * 3.0L / kSide;
+      long double y = (row - kSide / 2) * 3.0L / kSide;
+      int n = 0;
+      for (; n < kMostSteps && x * x + y * y < 4; ++n) {
+        const long double next_x = x * x - y * y - 0.8L;
+        y = 2 * x * y + 0.156L;
+        x = next_x;
+      }
+      steps += static_cast<unsigned long>(n);
+      checksum += static_cast<long>(x * 1000) + y;
+    }
+  }
+  std::printf("steps %lu, %.12Lf\n", steps, checksum);
+  return 0;
+}
+
 // 500 processes, one after another, each this program again.
 int processes(char* self) {
   constexpr unsigned kProcesses = 500;
@@ -113,8 +138,9 @@ int main(int argc, char** argv) {
   if (load == "nothing") return 0;
   if (load == "pointers") return pointers();
   if (load == "floats") return floats();
+  if (load == "x87") return x87();
   if (load == "processes") return processes(argv[0]);
   if (load == "text") return text();
-  std::fputs("loads: pointers, floats, processes, text or nothing\n", stderr);
+  std::fputs("loads: pointers, floats, x87, processes, text or nothing\n", stderr);
   return 2;
 }

@@ -10,7 +10,7 @@
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/host_mxcsr.hpp"
+#include "emulator/cpu/host_unit.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -82,6 +82,7 @@ struct Engine::Impl {
 
   void load_vector(const Registers& r) {
     core->vec.x87 = r.fx;
+    core->vec.x87_cs = core->vec.x87_ds = 0;
     core->vec.mxcsr = load<std::uint32_t>(r.fx.data() + kFxMxcsr);
     for (std::size_t n = 0; n < 16; ++n) {
       std::memcpy(core->vec.ymm[n].data(), r.fx.data() + kFxXmm + n * 16, 16);
@@ -147,7 +148,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   if (!core.exit.unimplemented.empty()) throw std::runtime_error(core.exit.unimplemented);
   if (core.reason == Leave::kExit || core.reason == Leave::kExitFault) throw std::runtime_error("an exit");
 
-  return_mxcsr(core.vec);
+  return_units(core.vec);
   machine.rip = core.rip;
   std::copy_n(core.gpr.begin(), machine.regs.gpr.size(), machine.regs.gpr.begin());
   machine.regs.rflags = core.rflags();

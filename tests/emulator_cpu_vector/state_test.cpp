@@ -140,6 +140,22 @@ TEST_CASE("the x87 environment has four layouts") {  // APM vol. 2, figures 11-2
   const Bytes wide_prefix = {0x66};
   SECTION("protected, 32 bits") {
     begin(m, Mode::kProtected32);
+    // fld dword [rbx+64]; fnstenv [rbx]; fxsave [rbx+128]
+    m.code({0xd9, 0x43, 0x40, 0xd9, 0x33, 0x0f, 0xae, 0x83, 0x80, 0, 0, 0});
+    m.put(kData + 64, 1.0F);
+    REQUIRE(m.vmsa.cs.selector != m.vmsa.ds.selector);
+    CHECK(run(m) == -1);
+    CHECK(m.get<std::uint16_t>(kData + 16) == m.vmsa.cs.selector);
+    CHECK(m.get<std::uint16_t>(kData + 18) == 0x143);  // opcode D9 43
+    CHECK(m.get<std::uint32_t>(kData + 20) == kData + 64);
+    CHECK(m.get<std::uint32_t>(kData + 24) == (0xffff0000U | m.vmsa.ds.selector));
+    CHECK(m.get<std::uint32_t>(kData + 128 + 12) == m.vmsa.cs.selector);
+    CHECK(m.get<std::uint32_t>(kData + 128 + 20) == m.vmsa.ds.selector);
+    CHECK(m.vmsa.x87_cs == m.vmsa.cs.selector);
+    CHECK(m.vmsa.x87_ds == m.vmsa.ds.selector);
+  }
+  SECTION("protected, 32 bits, without an operand") {
+    begin(m, Mode::kProtected32);
     m.code({0xd9, 0xe8, 0xd9, 0x33});
     CHECK(run(m) == -1);
     CHECK(m.get<std::uint32_t>(kData) == 0xffff037f);
@@ -155,6 +171,7 @@ TEST_CASE("the x87 environment has four layouts") {  // APM vol. 2, figures 11-2
     CHECK(m.get<std::uint16_t>(kData + 2) == 0x3800);
     CHECK(m.get<std::uint16_t>(kData + 4) == 0x3fff);
     CHECK(m.get<std::uint16_t>(kData + 6) == (kCode & 0xffff));
+    CHECK(m.get<std::uint16_t>(kData + 8) == m.vmsa.cs.selector);
   }
   SECTION("real, 16 bits") {
     begin(m, Mode::kReal);
