@@ -17,6 +17,7 @@
 #include "vmm/cli/run_command.hpp"
 #include "vmm/cli/secret_command.hpp"
 #include "vmm/cli/session_command.hpp"
+#include "vmm/cli/test_command.hpp"
 #include "vmm/cli/verify_command.hpp"
 
 namespace {
@@ -61,6 +62,7 @@ int main_or_throw(int argc, char** argv) {
       sevisor::cli::add_session_command(app),
       sevisor::cli::add_certs_command(app),
       sevisor::cli::add_firmware_command(app),
+      sevisor::cli::add_test_command(app),
   };
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });

@@ -9,9 +9,9 @@
 #include "base/error.hpp"
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
-#include "sev/session.hpp"
 #include "vmm/cli/certificate_files.hpp"
 #include "vmm/cli/key_files.hpp"
+#include "vmm/owner_session.hpp"
 
 namespace sevisor::cli {
 
@@ -57,29 +57,18 @@ int make(const SessionOptions& options) {
   const sev::CertificateChain chain = whole_chain(find_certificates(options.source));
   const sev::RootIdentity root = require_trusted(chain, options.source, options.trust_root);
 
-  const sev::PrivateKey owner = sev::PrivateKey::make_ec(sev::Curve::kP384);
-  sev::Certificate godh = sev::Certificate::make(sev::KeyUsage::kPdh, sev::KeyAlgorithm::kEcdhSha256, owner,
-                                                 chain.pdh.api_major(), chain.pdh.api_minor());
-  // As sev-tool signs it. Platforms do not look at that; 'run' does, so that a damaged file is told from a wrong one.
-  godh.sign(sev::KeyUsage::kPek, sev::KeyAlgorithm::kEcdsaSha256, owner);
-  const auto shared = owner.shared_secret(chain.pdh.key());
-  if (!shared) refuse("the platform's PDH is not on the curve P-384", "Get its certificates again.");
-  sev::Nonce nonce;
-  sev::Nonce iv;
-  sev::fill_random(nonce);
-  sev::fill_random(iv);
-  const sev::TransportKeys keys = sev::make_transport_keys();
-  const sev::Session session = sev::make_session(*sev::session_master_secret(*shared, nonce), nonce, iv, keys, policy);
+  const auto owner = vmm::make_owner_session(chain.pdh, policy);
+  if (!owner) refuse("the platform's PDH is not on the curve P-384", "Get its certificates again.");
 
   const Overwrite overwrite = options.force ? Overwrite::kYes : Overwrite::kNo;
   const auto write_text = [&](const std::string& file, std::span<const std::byte> bytes) {
     const std::string text = sev::to_base64(bytes);
     write_file(file, std::as_bytes(std::span(text)), Readable::kAll, overwrite);
   };
-  write_file(tik_file, *keys.tik, Readable::kOwnerOnly, overwrite);
-  write_file(tek_file, *keys.tek, Readable::kOwnerOnly, overwrite);
-  write_text(godh_file, godh.bytes());
-  write_text(session_file, session);
+  write_file(tik_file, *owner->keys.tik, Readable::kOwnerOnly, overwrite);
+  write_file(tek_file, *owner->keys.tek, Readable::kOwnerOnly, overwrite);
+  write_text(godh_file, owner->certificate.bytes());
+  write_text(session_file, owner->session);
   fmt::print("for the platform: {}, {}; to keep: {}, {}\n", godh_file, session_file, tik_file, tek_file);
   fmt::print("policy {:#x} ({}); the platform's root is {}\n", policy, sev::policy_text(policy), root.text);
   return 0;
