@@ -6,13 +6,16 @@
 #include "emulator/cpu/core.hpp"
 #include "emulator/cpu/decoder.hpp"
 #include "emulator/cpu/host_stubs.hpp"
+#include "emulator/cpu/straddler.hpp"
 
 namespace sevisor::emulator {
 
 namespace {
 
-// 64 bytes an operation: 2 Mi operations are 128 MiB, several times what a booting Linux needs at once.
+// Several times what a booting Linux needs at once.
 constexpr std::size_t kMaxOperations = 2U << 20;
+constexpr std::size_t kMaxHostCode = 8U << 20;
+static_assert(kMaxOperations * sizeof(Op) + kMaxHostCode == CodeCache::kMaxBytes);
 constexpr std::size_t kMaxPoisoned = 4096;
 
 // Host addresses of user space have 47 bits; the mode fits above them.
@@ -59,7 +62,6 @@ void CodeCache::invalidate(const std::byte* page, unsigned offset, std::size_t s
     if (block.offset < offset + size && offset < static_cast<unsigned>(block.offset) + block.size) {
       poison(block);
       by_start_.erase(key(block.page, block.offset, block.mode));
-      operations_ -= block.ops.size();
       poisoned_.push_back(std::move(blocks[i]));
       blocks[i] = std::move(blocks.back());
       blocks.pop_back();
@@ -83,15 +85,30 @@ void CodeCache::invalidate_all() {
   }
   pages_.clear();
   by_start_.clear();
+}
+
+std::size_t CodeCache::bytes() const noexcept { return operations_ * sizeof(Op) + stubs_->bytes(); }
+
+void CodeCache::forget_everything() {
+  invalidate_all();
+  for (Core* core : cores_) {
+    core->forget_jumps();
+    core->straddlers.clear();
+  }
+  poisoned_.clear();
   operations_ = 0;
+  stubs_ = std::make_unique<HostStubs>();
 }
 
 void CodeCache::collect() {
-  if (operations_ > kMaxOperations) invalidate_all();
-  if (poisoned_.size() <= kMaxPoisoned) return;
-  // Links and jump cache entries may still name these blocks: a new key makes them all stale first.
-  for (Core* core : cores_) core->forget_jumps();
-  poisoned_.clear();
+  if (operations_ > kMaxOperations || stubs_->bytes() > kMaxHostCode) {
+    forget_everything();
+  } else if (poisoned_.size() > kMaxPoisoned) {
+    // Links and jump cache entries may still name these blocks: a new key makes them all stale first.
+    for (Core* core : cores_) core->forget_jumps();
+    for (const auto& block : poisoned_) operations_ -= block->ops.size();
+    poisoned_.clear();
+  }
 }
 
 }  // namespace sevisor::emulator

@@ -50,8 +50,12 @@ class CodeCache {
   void invalidate_all();
 
   // Called between blocks: gives back the memory of invalidated blocks, and everything when the cache has grown too
-  // large.
+  // large, so that no guest makes the VMM grow without end by writing ever new code.
   void collect();
+  // Most of the memory in use, in bytes: operations, also invalidated ones, and host code.
+  [[nodiscard]] std::size_t bytes() const noexcept;
+  // What it stays below, but for the block that is being decoded.
+  static constexpr std::size_t kMaxBytes = 136U << 20;
   [[nodiscard]] HostStubs& stubs() noexcept { return *stubs_; }
   // A number that no jump_key of any core of this VM has had.
   [[nodiscard]] std::uint64_t next_key() noexcept { return ++last_key_; }
@@ -61,6 +65,7 @@ class CodeCache {
     std::vector<std::unique_ptr<Block>> blocks;
   };
   static void poison(Block& block);
+  void forget_everything();
 
   std::unordered_map<std::uint64_t, const Block*> by_start_;  // page + offset | mode << 48 ...: see key()
   std::unordered_map<const std::byte*, Page> pages_;
@@ -68,7 +73,7 @@ class CodeCache {
   std::vector<Core*> cores_;
   std::unique_ptr<HostStubs> stubs_;
   std::uint64_t last_key_ = 0;
-  std::size_t operations_ = 0;
+  std::size_t operations_ = 0;  // in all blocks, also invalidated ones
 };
 
 }  // namespace sevisor::emulator

@@ -14,6 +14,8 @@ namespace sevisor::emulator {
 namespace {
 constexpr std::size_t kChunk = 256U << 10;
 constexpr std::size_t kAlignment = 32;
+// Of an entry of by_code_, the string aside: hash, links, string and pointer.
+constexpr std::size_t kEntry = 96;
 
 Mapping map_chunk(int fd, int protection) {
   void* address = ::mmap(nullptr, kChunk, protection, MAP_SHARED, fd, 0);
@@ -47,6 +49,7 @@ HostStub HostStubs::intern(std::span<const std::uint8_t> code) {
   static_assert(sizeof stub == sizeof entry);
   std::memcpy(&stub, &entry, sizeof stub);
   chunk.used = align_up(chunk.used + code.size(), kAlignment);
+  bytes_ += align_up(code.size(), kAlignment) + code.size() + kEntry;
   by_code_.emplace(std::move(content), stub);
   return stub;
 }

@@ -25,6 +25,8 @@ class HostStubs {
 
   // The callable copy of `code`, which is position-independent and ends in RET. Throws Error when memory is refused.
   [[nodiscard]] HostStub intern(std::span<const std::uint8_t> code);
+  // Memory in use, in bytes: the code, and the copies that find it again.
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   struct Chunk {
@@ -37,6 +39,7 @@ class HostStubs {
 
   std::vector<Chunk> chunks_;
   std::unordered_map<std::string, HostStub> by_code_;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace sevisor::emulator

@@ -65,6 +65,7 @@ const Op* Core::lookup(bool single) {
   const Op* first = code.find(page, offset, mode);
   if (first == nullptr) {
     return_units(vec);
+    code.collect();
     const unsigned limit = (mode & kSingleStepMode) != 0 ? 1 : CodeCache::kMaxInstructions;
     auto block = decode_block(std::span(page + offset, kPageSize - offset), mode, limit, code.stubs());
     if (block == nullptr) return straddling(*this, va, page, mode);
@@ -100,7 +101,6 @@ CpuExit Core::run(const RunControls& run_controls) {
     return deliver_fault();
   };
 
-  code.collect();
   if (controls.event_injection != 0 && !deliver_injected(controls.event_injection)) return finish();
   while (true) {
     const bool shadow = interrupt_shadow_on;

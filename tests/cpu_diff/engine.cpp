@@ -123,6 +123,7 @@ void Engine::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   std::byte* data = impl_->ram.data() + kDataGpa;
   std::memcpy(data, machine.data.data(), kDataSize);
 
+  core.code.collect();
   const auto block =
       decode_block(std::as_bytes(instruction), core.mode_bits(), CodeCache::kMaxInstructions, core.code.stubs());
   if (block == nullptr) throw std::runtime_error("not a whole instruction");
