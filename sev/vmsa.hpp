@@ -65,7 +65,7 @@ struct Vmsa {
   std::uint8_t reserved_3f0[16];
   std::uint64_t x87_dp;                              // 0x400
   std::uint32_t mxcsr;                               // 0x408
-  std::uint16_t x87_ftw, x87_fsw, x87_fcw, x87_fop;  // 0x40c
+  std::uint16_t x87_ftw, x87_fsw, x87_fcw, x87_fop;  // 0x40c; tags as FXSAVE has them, one bit a register
   std::uint16_t x87_ds, x87_cs;                      // 0x414
   std::uint64_t x87_rip;                             // 0x418
   std::uint8_t x87_registers[80];                    // 0x420: eight 8-byte mantissas, then eight 2-byte exponents

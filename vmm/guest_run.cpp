@@ -133,7 +133,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   const LaunchedGuest guest =
       launch(host, ram,
              {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
-              hashes_table_of(config), config.owner_certificate, config.session, config.secret});
+              hashes_table_of(config), config.owner_certificate, config.session, config.secret, config.init_api});
   launched(guest.report);
 
   RunState state;

@@ -32,6 +32,7 @@ struct RunConfig {
   std::vector<std::byte> owner_certificate;  // of the guest owner, as is the session; both or none
   std::vector<std::byte> session;
   SecretSource secret;  // empty: none is injected
+  InitApi init_api = InitApi::kEsInit;
 
   std::int64_t rtc_time = 0;  // seconds since 1970
   std::optional<std::chrono::milliseconds> timeout;

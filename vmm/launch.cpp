@@ -141,15 +141,31 @@ std::optional<std::string> why_no_sev_es(kvm::Host& host) {
 
 namespace {
 
-sev::Digest digest_of(const LaunchConfig& config, std::uint32_t ap_reset_address) {
+sev::Digest digest_of(const LaunchConfig& config, InitApi init_api, std::uint32_t ap_reset_address) {
   sev::LaunchContents contents;
   contents.firmware = config.firmware;
   if (config.hashes_table) contents.hashes_table = *config.hashes_table;
   contents.vcpus = config.vcpus;
   contents.cpu_signature = config.cpu_signature;
   contents.ap_reset_address = ap_reset_address;
-  contents.vmsa_form = sev::VmsaForm::kEsInit;
+  contents.vmsa_form = init_api == InitApi::kInit2 ? sev::VmsaForm::kInit2 : sev::VmsaForm::kEsInit;
   return sev::launch_digest(contents);
+}
+
+// Never kAuto.
+InitApi choose_init_api(const kvm::Kvm& kvm, InitApi wanted) {
+  if (wanted == InitApi::kEsInit) return wanted;
+  const bool has_init2 = kvm.has_vm_type(kvm::kVmTypeSevEs);
+  if (wanted == InitApi::kInit2 && !has_init2) {
+    throw Error(ExitCode::kHostCannot, "make the guest with KVM_SEV_INIT2", "this kernel has no VMs of type 3 (SEV-ES)",
+                "Use Linux 6.10 or later, or --init-api es-init.");
+  }
+  if (wanted == InitApi::kInit2) return wanted;
+  const InitApi chosen = has_init2 ? InitApi::kInit2 : InitApi::kEsInit;
+  spdlog::info("--init-api auto: {}; the launch digest depends on it (sevisor measure --init-api {})",
+               has_init2 ? "KVM_SEV_INIT2" : "KVM_SEV_ES_INIT, as this kernel has no KVM_SEV_INIT2",
+               has_init2 ? "init2" : "es-init");
+  return chosen;
 }
 
 void inject_secret(const kvm::Vm& vm, const GuestRam& ram, const LaunchConfig& config, const LaunchReport& report) {
@@ -177,11 +193,21 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   const kvm::CpuidTable supported = kvm.supported_cpuid();
   check_address_width(supported, ram);
 
+  const InitApi init_api = choose_init_api(kvm, config.init_api);
   kvm::SevDevice sev = kvm::SevDevice::open(host);
-  LaunchedGuest guest{std::move(sev), load_firmware(config.firmware), kvm.create_vm(), {}, {}};
+  LaunchedGuest guest{std::move(sev),
+                      load_firmware(config.firmware),
+                      kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault),
+                      {},
+                      {}};
   const kvm::Vm& vm = guest.vm;
-  vm.sev_es_init();
-  guest.report.init_api = "KVM_SEV_ES_INIT";
+  if (init_api == InitApi::kInit2) {
+    vm.sev_init2();
+    guest.report.init_api = "KVM_SEV_INIT2";
+  } else {
+    vm.sev_es_init();
+    guest.report.init_api = "KVM_SEV_ES_INIT";
+  }
   const sev_user_data_status status = guest.sev.platform_status();
   guest.report.api = {status.api_major, status.api_minor, status.build};
 
@@ -217,7 +243,7 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   }
   vm.launch_update_vmsa();
   guest.report.measurement = vm.launch_measure();
-  guest.report.digest = digest_of(config, ap_reset_address);
+  guest.report.digest = digest_of(config, init_api, ap_reset_address);
   if (config.secret) inject_secret(vm, ram, config, guest.report);
   vm.launch_finish();
   return guest;

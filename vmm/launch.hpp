@@ -22,8 +22,15 @@
 
 namespace sevisor::vmm {
 
+// Which KVM call makes the guest an SEV-ES one. The launch digest depends on it.
+enum class InitApi : std::uint8_t {
+  kEsInit,  // KVM_SEV_ES_INIT, which every kernel with SEV-ES has
+  kInit2,   // KVM_SEV_INIT2, since Linux 6.10: the FPU's state is measured too, GHCB version 2
+  kAuto,    // the newer of those that the kernel has
+};
+
 struct LaunchReport {
-  std::string init_api;  // the command that made the VM an SEV-ES one
+  std::string init_api;  // name of the command that made the VM an SEV-ES one
   sev::ApiVersion api;
   sev::Digest digest{};  // as this program computes it
   sev::Measurement measurement{};
@@ -45,6 +52,7 @@ struct LaunchConfig {
   std::span<const std::byte> session = {};
   // If there is one: called once the guest is measured. The packet it returns goes to the firmware's secret area.
   SecretSource secret = nullptr;
+  InitApi init_api = InitApi::kEsInit;
 };
 
 // What must live as long as the guest runs; members are destroyed last to first.

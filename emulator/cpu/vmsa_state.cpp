@@ -12,23 +12,11 @@ namespace sevisor::emulator {
 
 namespace {
 
-// --- x87: the VMSA has full tags, eight mantissas, then eight exponents; FXSAVE has one tag bit and 16 bytes each
-// -----
+// --- x87: the VMSA has FXSAVE's tags (one bit a register: KVM copies them as they are, and its self-test finds them in
+// the guest's XSAVE), eight mantissas, then eight exponents; FXSAVE has 16 bytes for each register -----
 
 constexpr std::size_t kFxRegisterSize = 16;
 constexpr unsigned kRegisters = 8;
-constexpr unsigned kTagValid = 0;
-constexpr unsigned kTagZero = 1;
-constexpr unsigned kTagSpecial = 2;
-constexpr unsigned kTagEmpty = 3;
-constexpr std::uint16_t kExponentMask = 0x7fff;
-
-unsigned tag_of(std::uint64_t mantissa, std::uint16_t exponent) {
-  const unsigned e = exponent & kExponentMask;
-  if (e == 0 && mantissa == 0) return kTagZero;
-  const bool normal = e != 0 && e != kExponentMask && (mantissa >> 63) != 0;
-  return normal ? kTagValid : kTagSpecial;
-}
 
 void load_x87(VectorState& vec, const Vmsa& vmsa) {
   const std::span<std::byte> fx = vec.x87;
@@ -39,14 +27,12 @@ void load_x87(VectorState& vec, const Vmsa& vmsa) {
   store(&fx[kFxFop], vmsa.x87_fop);
   store(&fx[kFxRip], vmsa.x87_rip);
   store(&fx[kFxDp], vmsa.x87_dp);
-  unsigned present = 0;
   for (unsigned i = 0; i < kRegisters; ++i) {
-    if ((vmsa.x87_ftw >> 2 * i & 3U) != kTagEmpty) present |= 1U << i;
     std::byte* to = &fx[kFxSt + i * kFxRegisterSize];
     store(to, load<std::uint64_t>(&vmsa.x87_registers[8 * i]));
     store(to + 8, load<std::uint16_t>(&vmsa.x87_registers[64 + 2 * i]));
   }
-  store(&fx[kFxFtw], static_cast<std::uint8_t>(present));
+  store(&fx[kFxFtw], static_cast<std::uint8_t>(vmsa.x87_ftw));
 }
 
 void save_x87(const VectorState& vec, Vmsa& vmsa) {
@@ -58,21 +44,12 @@ void save_x87(const VectorState& vec, Vmsa& vmsa) {
   vmsa.x87_fop = load<std::uint16_t>(&fx[kFxFop]);
   vmsa.x87_rip = load<std::uint64_t>(&fx[kFxRip]);
   vmsa.x87_dp = load<std::uint64_t>(&fx[kFxDp]);
-  const unsigned present = load<std::uint8_t>(&fx[kFxFtw]);
-  const unsigned top = vmsa.x87_fsw >> 11 & 7U;
-  unsigned tags = 0;
+  vmsa.x87_ftw = load<std::uint8_t>(&fx[kFxFtw]);
   for (unsigned i = 0; i < kRegisters; ++i) {
     const std::byte* from = &fx[kFxSt + i * kFxRegisterSize];
-    const auto mantissa = load<std::uint64_t>(from);
-    const auto exponent = load<std::uint16_t>(from + 8);
-    store(&vmsa.x87_registers[8 * i], mantissa);
-    store(&vmsa.x87_registers[64 + 2 * i], exponent);
-    // Registers are in stack order, tags by physical register.
-    const unsigned physical = (top + i) & 7;
-    const unsigned tag = (present >> physical & 1) != 0 ? tag_of(mantissa, exponent) : kTagEmpty;
-    tags |= tag << 2 * physical;
+    store(&vmsa.x87_registers[8 * i], load<std::uint64_t>(from));
+    store(&vmsa.x87_registers[64 + 2 * i], load<std::uint16_t>(from + 8));
   }
-  vmsa.x87_ftw = static_cast<std::uint16_t>(tags);
 }
 
 // --- fields that are copied as they are ------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK},
     {KVM_CAP_IMMEDIATE_EXIT, 1},
     {KVM_CAP_SYS_ATTRIBUTES, 1},
-    {kvm::kCapVmTypes, 1 << kvm::kVmTypeDefault},
+    {kvm::kCapVmTypes, kVmTypes},
 };
 
 }  // namespace

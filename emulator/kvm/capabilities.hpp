@@ -1,11 +1,17 @@
 // KVM_CHECK_EXTENSION.
 #pragma once
 
+#include "vmm/kvm/abi.hpp"
+
 namespace sevisor::emulator {
 
 inline constexpr int kMaxVcpus = 64;
 
-// 0: not there. The same on /dev/kvm and on a VM.
+// KVM_CAP_VM_TYPES. Plain SEV is there as on a machine whose firmware gave all ASIDs to SEV-ES: VMs of its type can be
+// made, and KVM_SEV_INIT2 then finds no ASID for them (ENOTTY).
+inline constexpr int kVmTypes = 1 << kvm::kVmTypeDefault | 1 << kvm::kVmTypeSev | 1 << kvm::kVmTypeSevEs;
+
+// 0: not there. As on /dev/kvm; a VM may have less.
 [[nodiscard]] int check_extension(long capability) noexcept;
 
 }  // namespace sevisor::emulator

@@ -1,7 +1,9 @@
 #include "emulator/kvm/kvm_device.hpp"
 
 #include <cerrno>
+#include <optional>
 
+#include "emulator/cpu/features.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/msr_store.hpp"
@@ -18,8 +20,8 @@ const Ioctl<KvmDevice> KvmDevice::kIoctls[] = {
     {KVM_GET_SUPPORTED_CPUID, &KvmDevice::get_supported_cpuid},
     {KVM_GET_MSR_INDEX_LIST, &KvmDevice::get_msr_index_list},
     {KVM_GET_MSR_FEATURE_INDEX_LIST, &KvmDevice::get_feature_index_list},
-    {KVM_GET_DEVICE_ATTR, &KvmDevice::device_attribute},
-    {KVM_HAS_DEVICE_ATTR, &KvmDevice::device_attribute},
+    {KVM_GET_DEVICE_ATTR, &KvmDevice::get_device_attribute},
+    {KVM_HAS_DEVICE_ATTR, &KvmDevice::has_device_attribute},
 };
 
 int KvmDevice::ioctl(unsigned long request, void* argument) {
@@ -29,8 +31,9 @@ int KvmDevice::ioctl(unsigned long request, void* argument) {
 int KvmDevice::get_api_version(void* argument) { return argument == nullptr ? KVM_API_VERSION : -EINVAL; }
 
 int KvmDevice::create_vm(void* argument) {
-  if (reinterpret_cast<std::uintptr_t>(argument) != kvm::kVmTypeDefault) return -EINVAL;
-  return platform_->descriptors().add(std::make_shared<VmFile>(std::make_shared<Vm>(platform_)));
+  const auto type = reinterpret_cast<std::uintptr_t>(argument);
+  if (type >= 32 || (kVmTypes >> type & 1) == 0) return -EINVAL;
+  return platform_->descriptors().add(std::make_shared<VmFile>(std::make_shared<Vm>(platform_, type)));
 }
 
 int KvmDevice::check_extension(void* argument) {
@@ -71,10 +74,29 @@ int KvmDevice::get_feature_index_list(void* argument) {
   return put_user(argument, header) ? 0 : -EFAULT;
 }
 
-// VMs of the types that KVM_X86_SEV_VMSA_FEATURES is for are not offered, nor is AMX.
-int KvmDevice::device_attribute(void* argument) {
+// Linux arch/x86/kvm/x86.c __kvm_x86_dev_get_attr(), svm/sev.c sev_dev_get_attr().
+namespace {
+std::optional<std::uint64_t> attribute_value(const kvm_device_attr& attribute) {
+  if (attribute.group == 0 && attribute.attr == KVM_X86_XCOMP_GUEST_SUPP) return supported_xcr0();
+  if (attribute.group == kvm::kDeviceAttrGroupSev && attribute.attr == kvm::kDeviceAttrSevVmsaFeatures) {
+    return kSupportedVmsaFeatures;
+  }
+  return std::nullopt;
+}
+}  // namespace
+
+int KvmDevice::get_device_attribute(void* argument) {
   kvm_device_attr attribute{};
-  return get_user(attribute, argument) ? -ENXIO : -EFAULT;
+  if (!get_user(attribute, argument)) return -EFAULT;
+  const auto value = attribute_value(attribute);
+  if (!value) return -ENXIO;
+  return put_user(user_pointer(attribute.addr), *value) ? 0 : -EFAULT;
+}
+
+int KvmDevice::has_device_attribute(void* argument) {
+  kvm_device_attr attribute{};
+  if (!get_user(attribute, argument)) return -EFAULT;
+  return attribute_value(attribute) ? 0 : -ENXIO;
 }
 
 }  // namespace sevisor::emulator

@@ -23,7 +23,8 @@ class KvmDevice final : public File {
   int get_supported_cpuid(void* argument);
   int get_msr_index_list(void* argument);
   int get_feature_index_list(void* argument);
-  int device_attribute(void* argument);
+  int get_device_attribute(void* argument);
+  int has_device_attribute(void* argument);
 
   std::shared_ptr<Platform> platform_;
 };

@@ -9,6 +9,7 @@
 #include "base/mapping.hpp"
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/kvm/file.hpp"
+#include "emulator/kvm/fpu_state.hpp"
 #include "emulator/kvm/msr_store.hpp"
 #include "emulator/kvm/register_state.hpp"
 #include "emulator/kvm/scheduler.hpp"
@@ -69,6 +70,8 @@ class Vcpu final : private Turn, private ghcb::Environment {
   std::optional<std::uint64_t> host_read_msr(std::uint32_t index);
   bool host_write_msr(std::uint32_t index, std::uint64_t value);
   [[nodiscard]] std::optional<unsigned> guest_c_bit() const;
+  // Protected, and of a VM that says so instead of showing stale values.
+  [[nodiscard]] bool hidden() const;
 
   // --- vcpu_run.cpp ---
   int run(void* argument);
@@ -122,7 +125,7 @@ class Vcpu final : private Turn, private ghcb::Environment {
   std::vector<kvm_cpuid_entry2> cpuid_;
   RegisterState registers_;  // until the vCPU is protected
   kvm_regs stale_regs_{};    // what GET_REGS shows afterwards
-  std::vector<std::byte> xsave_;
+  FpuState fpu_;             // the same
   MsrStore msrs_;
   std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN of a protected vCPU on
   ghcb::Service service_;

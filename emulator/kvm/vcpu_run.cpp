@@ -17,6 +17,7 @@ constexpr std::uint8_t kNmiVector = 2;
 }  // namespace
 
 int Vcpu::run(void*) {
+  if (vm_.needs_init()) return -EINVAL;
   const SignalGate signals;
   // What user space has done for the last exit comes first, even if KVM_RUN then leaves at once.
   if (const auto result = complete_user_exit()) return *result;

@@ -16,6 +16,11 @@ namespace sevisor::emulator {
 namespace {
 constexpr std::uint32_t kMaxMsrEntries = 256;  // MAX_IO_MSRS
 constexpr std::uint32_t kSevLeaf = 0x8000001f;
+
+// What KVM refuses (EINVAL) once the state is the guest's, in VMs that have_protected_state().
+constexpr unsigned long kRegisterIoctls[] = {KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS,     KVM_SET_SREGS,
+                                             KVM_GET_FPU,  KVM_SET_FPU,  KVM_GET_XSAVE,     KVM_SET_XSAVE,
+                                             KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS};
 }  // namespace
 
 const Ioctl<Vcpu> Vcpu::kIoctls[] = {
@@ -52,8 +57,7 @@ Vcpu::Vcpu(Vm& vm, std::uint32_t id)
       seat_(vm.scheduler().add(*this)),
       run_area_(std::make_shared<Mapping>(Mapping::anonymous(kvm::kVcpuMmapSize, PROT_READ | PROT_WRITE))),
       vmsa_page_(Mapping::anonymous(sizeof(sev::Vmsa), PROT_READ | PROT_WRITE)),
-      xsave_(sizeof(kvm_xsave)),
-      service_({.c_bit = vm.platform().options().c_bit}, *this) {
+      service_({.c_bit = vm.platform().options().c_bit, .max_version = vm.ghcb_version()}, *this) {
   if (Irqchip* chip = vm.irqchip()) index_ = chip->add_vcpu(id, id == 0);
   // The BSP runs at once, the others wait for INIT and SIPI, if there is somebody who could send them.
   mp_state_ = id == 0 || vm.irqchip() == nullptr ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
@@ -63,12 +67,16 @@ Vcpu::~Vcpu() = default;
 
 int Vcpu::ioctl(unsigned long request, void* argument) {
   const std::lock_guard lock(vm_.lock());
+  if (hidden() && std::ranges::find(kRegisterIoctls, request & 0xffffffff) != std::end(kRegisterIoctls)) return -EINVAL;
   return dispatch<Vcpu>(*this, kIoctls, request, argument, -EINVAL);
 }
 
 int Vcpu::make_vmsa() {
   if (registers_.has_breakpoints()) return -EINVAL;
-  store(vmsa_page_.data(), registers_.vmsa());
+  sev::Vmsa vmsa = registers_.vmsa();
+  vmsa.sev_features = vm_.vmsa_features();
+  if (vm_.has_protected_state()) fpu_.write_to(vmsa);
+  store(vmsa_page_.data(), vmsa);
   return 0;
 }
 
@@ -85,6 +93,8 @@ void Vcpu::park() {
   vm_.memory().store_private(vmsa_page_.data(), std::as_bytes(std::span(&state, 1)));
   loaded_ = false;
 }
+
+bool Vcpu::hidden() const { return protected_ && vm_.has_protected_state(); }
 
 std::optional<unsigned> Vcpu::guest_c_bit() const {
   const kvm_cpuid_entry2* entry = find_cpuid(cpuid_, kSevLeaf, 0);
@@ -160,7 +170,10 @@ int Vcpu::set_sregs(void* argument) {
 }
 
 std::optional<std::uint64_t> Vcpu::host_read_msr(std::uint32_t index) {
-  if (RegisterState::owns_msr(index)) return protected_ ? 0 : registers_.read_msr(index);
+  if (RegisterState::owns_msr(index)) {
+    if (hidden()) return std::nullopt;
+    return protected_ ? 0 : registers_.read_msr(index);
+  }
   if (Irqchip::owns_msr(index)) {
     return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
   }
@@ -168,7 +181,7 @@ std::optional<std::uint64_t> Vcpu::host_read_msr(std::uint32_t index) {
 }
 
 bool Vcpu::host_write_msr(std::uint32_t index, std::uint64_t value) {
-  if (RegisterState::owns_msr(index)) return protected_ || registers_.write_msr(index, value);
+  if (RegisterState::owns_msr(index)) return !hidden() && (protected_ || registers_.write_msr(index, value));
   if (Irqchip::owns_msr(index)) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value, true);
   return msrs_.write(index, value);
 }
@@ -205,25 +218,22 @@ int Vcpu::set_msrs(void* argument) {
   return done;
 }
 
-// The FPU state of a guest made by KVM_SEV_ES_INIT starts as zeros whatever user space says; it is kept to be shown.
-int Vcpu::get_fpu(void* argument) {
-  const kvm_fpu fpu{};
-  return put_user(argument, fpu) ? 0 : -EFAULT;
-}
+// A protected vCPU of a VM of type 0: shown as zeros, set without effect.
+int Vcpu::get_fpu(void* argument) { return put_user(argument, protected_ ? kvm_fpu{} : fpu_.fpu()) ? 0 : -EFAULT; }
 int Vcpu::set_fpu(void* argument) {
   kvm_fpu fpu{};
-  return get_user(fpu, argument) ? 0 : -EFAULT;
+  if (!get_user(fpu, argument)) return -EFAULT;
+  if (!protected_) fpu_.set_fpu(fpu);
+  return 0;
 }
 int Vcpu::get_xsave(void* argument) {
   const kvm_xsave none{};
-  if (protected_) return put_user(argument, none) ? 0 : -EFAULT;
-  return copy_to_user(argument, xsave_) ? 0 : -EFAULT;
+  return copy_to_user(argument, protected_ ? std::as_bytes(std::span(&none, 1)) : fpu_.xsave()) ? 0 : -EFAULT;
 }
 int Vcpu::set_xsave(void* argument) {
-  std::vector<std::byte> area(sizeof(kvm_xsave));
+  std::array<std::byte, kXsaveBytes> area;
   if (!copy_from_user(area, argument)) return -EFAULT;
-  if (!protected_) xsave_ = std::move(area);
-  return 0;
+  return protected_ || fpu_.set_xsave(area) ? 0 : -EINVAL;
 }
 
 int Vcpu::get_xcrs(void* argument) {

@@ -39,11 +39,11 @@ const Ioctl<Vm> Vm::kIoctls[] = {
     {KVM_MEMORY_ENCRYPT_UNREG_REGION, &Vm::unregister_region},
 };
 
-Vm::Vm(std::shared_ptr<Platform> platform)
-    : platform_(std::move(platform)), code_(make_code_cache()), scheduler_(lock_, *this) {}
+Vm::Vm(std::shared_ptr<Platform> platform, unsigned long type)
+    : platform_(std::move(platform)), code_(make_code_cache()), scheduler_(lock_, *this), type_(type) {}
 
 Vm::~Vm() {
-  if (handle_ != 0) {
+  if (sev_.handle != 0) {
     for (const auto& vcpu : vcpus_) vcpu->park();
   }
   vcpus_.clear();
@@ -56,7 +56,10 @@ int Vm::ioctl(unsigned long request, void* argument) {
 }
 
 int Vm::check_extension(void* argument) {
-  return emulator::check_extension(static_cast<long>(reinterpret_cast<std::uintptr_t>(argument)));
+  const auto capability = static_cast<long>(reinterpret_cast<std::uintptr_t>(argument));
+  // A write to a read-only slot would have to be emulated.
+  if (capability == KVM_CAP_READONLY_MEM && has_protected_state()) return 0;
+  return emulator::check_extension(capability);
 }
 
 int Vm::create_vcpu(void* argument) {
@@ -71,6 +74,7 @@ int Vm::create_vcpu(void* argument) {
 int Vm::set_memory_region(void* argument) {
   kvm_userspace_memory_region region{};
   if (!get_user(region, argument)) return -EFAULT;
+  if (has_protected_state() && (region.flags & KVM_MEM_READONLY) != 0) return -EINVAL;
   return memory_.set_slot(region.slot, region.flags, Gpa(region.guest_phys_addr), region.memory_size,
                           static_cast<std::byte*>(user_pointer(region.userspace_addr)));
 }

@@ -18,9 +18,13 @@ namespace sevisor::emulator {
 
 class Vcpu;
 
+// SEV_FEATURES that a guest of KVM_SEV_INIT2 may have. Debug-register swap (bit 5) is not one: the engine keeps DR0..3
+// with the rest of the vCPU, and there is nobody else whose breakpoints they could be.
+inline constexpr std::uint64_t kSupportedVmsaFeatures = 0;
+
 class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
  public:
-  explicit Vm(std::shared_ptr<Platform> platform);
+  Vm(std::shared_ptr<Platform> platform, unsigned long type);
   ~Vm() override;
 
   int ioctl(unsigned long request, void* argument);
@@ -33,7 +37,15 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   [[nodiscard]] VirtualClock& clock() noexcept { return clock_; }
   [[nodiscard]] CodeCache& code() noexcept { return *code_; }
   [[nodiscard]] Irqchip* irqchip() noexcept { return irqchip_ ? &*irqchip_ : nullptr; }
-  [[nodiscard]] bool encrypted() const noexcept { return asid_ != 0; }
+  // An SEV-ES guest: one of KVM_SEV_ES_INIT, KVM_SEV_INIT2, or with the context of another.
+  [[nodiscard]] bool encrypted() const noexcept { return sev_.asid != 0; }
+  [[nodiscard]] unsigned long type() const noexcept { return type_; }
+  // VMs of the newer types hide what a protected vCPU holds; the others show stale values.
+  [[nodiscard]] bool has_protected_state() const noexcept { return type_ != kvm::kVmTypeDefault; }
+  // KVM_SEV_INIT2 has to come first.
+  [[nodiscard]] bool needs_init() const noexcept { return has_protected_state() && !encrypted(); }
+  [[nodiscard]] std::uint16_t ghcb_version() const noexcept { return sev_.ghcb_version; }
+  [[nodiscard]] std::uint64_t vmsa_features() const noexcept { return sev_.vmsa_features; }
   [[nodiscard]] std::size_t vcpu_count() const noexcept { return vcpus_.size(); }
   [[nodiscard]] std::uint64_t ap_jump_table() const noexcept { return ap_jump_table_; }
   void set_ap_jump_table(std::uint64_t gpa) noexcept { ap_jump_table_ = gpa; }
@@ -73,6 +85,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int sev_init(void* command);
   int sev_es_init(void* command);
   int sev_init2(void* command);
+  int make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init);
   int launch_start(void* command);
   int launch_update_data(void* command);
   int launch_update_vmsa(void* command);
@@ -106,12 +119,20 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   std::vector<std::unique_ptr<Vcpu>> vcpus_;  // in the order of creation
   std::uint64_t clock_offset_ = 0;            // KVM_SET_CLOCK
 
-  std::uint32_t asid_ = 0;    // 0: not an SEV-ES VM
-  std::uint32_t handle_ = 0;  // of the firmware's guest; 0: not started
-  std::uint32_t sev_fd_ = 0;  // the number given to LAUNCH_START
+  // struct kvm_sev_info: what a mirror shares and a move takes along.
+  struct SevContext {
+    std::uint32_t asid = 0;    // 0: not an SEV-ES VM
+    std::uint32_t handle = 0;  // of the firmware's guest; 0: not started
+    std::uint32_t fd = 0;      // the number given to LAUNCH_START
+    std::uint16_t ghcb_version = 0;
+    std::uint64_t vmsa_features = 0;
+    std::vector<Region> regions;
+  };
+
+  unsigned long type_;
+  SevContext sev_;
   bool vmsas_encrypted_ = false;
   std::uint64_t ap_jump_table_ = 0;
-  std::vector<Region> regions_;
 };
 
 // The descriptor. vCPU descriptors keep the VM alive beside it.

@@ -78,23 +78,44 @@ bool Vm::sev_fd_valid(std::uint32_t fd) const {
 
 template <class Buffer>
 int Vm::firmware(kvm_sev_cmd& command, Command id, Buffer& buffer) {
-  if (!sev_fd_valid(sev_fd_)) return -EBADF;
+  if (!sev_fd_valid(sev_.fd)) return -EBADF;
   return set_error(command, platform_->firmware(id, buffer));
 }
 
 // No ASID is for guests without SEV-ES: KVM answers as on a machine configured so.
-int Vm::sev_init(void*) { return !vcpus_.empty() || encrypted() ? -EINVAL : -ENOTTY; }
+int Vm::sev_init(void*) { return has_protected_state() || !vcpus_.empty() || encrypted() ? -EINVAL : -ENOTTY; }
 
 int Vm::sev_es_init(void* argument) {
-  if (!vcpus_.empty() || encrypted()) return -EINVAL;
-  const auto status = platform_->initialise();
-  if (status != FirmwareStatus::kSuccess) return set_error(as_command(argument), status);
-  asid_ = platform_->take_asid(memory_);
-  return asid_ == 0 ? -EBUSY : 0;
+  if (has_protected_state()) return -EINVAL;
+  return make_encrypted(as_command(argument), {.ghcb_version = 1});
 }
 
-// For VMs of the types that KVM_CAP_VM_TYPES does not have here.
-int Vm::sev_init2(void*) { return -EINVAL; }
+int Vm::sev_init2(void* argument) {
+  if (!needs_init()) return -EINVAL;
+  kvm_sev_cmd& command = as_command(argument);
+  kvm::SevInit init{};
+  if (!get_user(init, user_pointer(command.data))) return -EFAULT;
+  return make_encrypted(command, init);
+}
+
+int Vm::make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init) {
+  constexpr std::uint16_t kMaxGhcbVersion = 2;
+  const bool es = type_ != kvm::kVmTypeSev;
+  if (!vcpus_.empty() || encrypted() || init.flags != 0) return -EINVAL;
+  if ((init.vmsa_features & ~(es ? kSupportedVmsaFeatures : 0)) != 0) return -EINVAL;
+  if (init.ghcb_version > (es ? kMaxGhcbVersion : 0)) return -EINVAL;
+  if (!es) return -ENOTTY;  // no ASIDs for them
+  const std::uint32_t asid = platform_->take_asid(memory_);
+  if (asid == 0) return -EBUSY;
+  if (const auto status = platform_->initialise(); status != FirmwareStatus::kSuccess) {
+    platform_->give_back_asid(asid);
+    return set_error(command, status);
+  }
+  sev_.asid = asid;
+  sev_.ghcb_version = init.ghcb_version == 0 ? kMaxGhcbVersion : init.ghcb_version;
+  sev_.vmsa_features = init.vmsa_features;
+  return 0;
+}
 
 int Vm::launch_start(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
@@ -118,17 +139,17 @@ int Vm::launch_start(void* argument) {
   }
   if (!sev_fd_valid(command.sev_fd)) return -EBADF;
   // KVM would make a second context of the firmware and lose the first.
-  if (handle_ != 0) return set_error(command, FirmwareStatus::kInvalidGuestState);
-  sev_fd_ = command.sev_fd;
+  if (sev_.handle != 0) return set_error(command, FirmwareStatus::kInvalidGuestState);
+  sev_.fd = command.sev_fd;
   if (const int result = firmware(command, Command::kLaunchStart, start); result != 0) return result;
-  psp::Activate activate{.handle = start.handle, .asid = asid_};
+  psp::Activate activate{.handle = start.handle, .asid = sev_.asid};
   if (const int result = firmware(command, Command::kActivate, activate); result != 0) {
     psp::HandleOnly only{start.handle};
     (void)platform_->firmware(Command::kDecommission, only);
     return result;
   }
-  handle_ = start.handle;
-  params.handle = handle_;
+  sev_.handle = start.handle;
+  params.handle = sev_.handle;
   return put_user(user_pointer(command.data), params) ? 0 : -EFAULT;
 }
 
@@ -140,7 +161,7 @@ int Vm::launch_update_data(void* argument) {
   if (params.len == 0 || params.uaddr + params.len < params.uaddr) return -EINVAL;
   // KVM pins the pages first.
   if (!user_range_mapped(user_pointer(params.uaddr), params.len)) return -ENOMEM;
-  psp::LaunchRegion region{.handle = handle_, .reserved = 0, .address = params.uaddr, .length = params.len};
+  psp::LaunchRegion region{.handle = sev_.handle, .reserved = 0, .address = params.uaddr, .length = params.len};
   return firmware(command, Command::kLaunchUpdateData, region);
 }
 
@@ -150,7 +171,7 @@ int Vm::launch_update_vmsa(void* argument) {
   if (vmsas_encrypted_) return -EINVAL;
   for (const auto& vcpu : vcpus_) {
     if (const int result = vcpu->make_vmsa(); result != 0) return result;
-    psp::LaunchRegion region{.handle = handle_,
+    psp::LaunchRegion region{.handle = sev_.handle,
                              .reserved = 0,
                              .address = address_of(vcpu->vmsa_page().data()),
                              .length = static_cast<std::uint32_t>(vcpu->vmsa_page().size())};
@@ -168,8 +189,10 @@ int Vm::launch_measure(void* argument) {
   if (!get_user(params, user_pointer(command.data))) return -EFAULT;
   if (params.len > kvm::kSevBlobMaxSize) return -EINVAL;
   std::vector<std::byte> blob(params.len);
-  psp::LaunchRegion region{
-      .handle = handle_, .reserved = 0, .address = blob.empty() ? 0 : address_of(blob.data()), .length = params.len};
+  psp::LaunchRegion region{.handle = sev_.handle,
+                           .reserved = 0,
+                           .address = blob.empty() ? 0 : address_of(blob.data()),
+                           .length = params.len};
   const int result = firmware(command, Command::kLaunchMeasure, region);
   if (result == -EBADF) return result;
   params.len = region.length;
@@ -193,7 +216,7 @@ int Vm::launch_secret(void* argument) {
   std::vector<std::byte> header;
   if (const int result = copy_blob(packet, params.trans_uaddr, params.trans_len); result != 0) return result;
   if (const int result = copy_blob(header, params.hdr_uaddr, params.hdr_len); result != 0) return result;
-  psp::LaunchSecret secret{.handle = handle_,
+  psp::LaunchSecret secret{.handle = sev_.handle,
                            .reserved1 = 0,
                            .header_address = address_of(header.data()),
                            .header_length = params.hdr_len,
@@ -208,7 +231,7 @@ int Vm::launch_secret(void* argument) {
 
 int Vm::launch_finish(void* argument) {
   if (!encrypted()) return -ENOTTY;
-  psp::HandleOnly only{handle_};
+  psp::HandleOnly only{sev_.handle};
   return firmware(as_command(argument), Command::kLaunchFinish, only);
 }
 
@@ -216,7 +239,7 @@ int Vm::guest_status(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
   if (!encrypted()) return -ENOTTY;
   psp::GuestStatus status{};
-  status.handle = handle_;
+  status.handle = sev_.handle;
   if (const int result = firmware(command, Command::kGuestStatus, status); result != 0) return result;
   const kvm_sev_guest_status params{.handle = status.handle, .policy = status.policy, .state = status.state};
   return put_user(user_pointer(command.data), params) ? 0 : -EFAULT;
@@ -241,7 +264,7 @@ int Vm::debug(kvm_sev_cmd& command, bool encrypt) {
     const auto part = static_cast<std::uint32_t>(std::min(size - done, kPageSize - at % kPageSize));
     std::array<std::byte, kPageSize> plain;
     psp::Dbg dbg{
-        .handle = handle_, .reserved = 0, .source = at, .destination = address_of(plain.data()), .length = part};
+        .handle = sev_.handle, .reserved = 0, .source = at, .destination = address_of(plain.data()), .length = part};
     if (const int result = firmware(command, Command::kDbgDecrypt, dbg); result != 0) return result;
     // The bytes of this part that were asked for, from the first block's start.
     const std::uint64_t begin = std::max(at, guest);
@@ -272,7 +295,7 @@ int Vm::register_region(void* argument) {
   if (!get_user(region, argument)) return -EFAULT;
   if (region.size == 0 || region.addr + region.size < region.addr) return -EINVAL;
   if (!user_range_mapped(user_pointer(region.addr), region.size)) return -ENOMEM;
-  regions_.push_back({region.addr, region.size});
+  sev_.regions.push_back({region.addr, region.size});
   return 0;
 }
 
@@ -280,20 +303,20 @@ int Vm::unregister_region(void* argument) {
   if (!encrypted()) return -ENOTTY;
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;
-  const auto found = std::find_if(regions_.begin(), regions_.end(),
+  const auto found = std::find_if(sev_.regions.begin(), sev_.regions.end(),
                                   [&](const Region& r) { return r.address == region.addr && r.size == region.size; });
-  if (found == regions_.end()) return -EINVAL;
-  regions_.erase(found);
+  if (found == sev_.regions.end()) return -EINVAL;
+  sev_.regions.erase(found);
   return 0;
 }
 
 void Vm::decommission() {
-  if (handle_ != 0) {
-    psp::HandleOnly only{handle_};
+  if (sev_.handle != 0) {
+    psp::HandleOnly only{sev_.handle};
     (void)platform_->firmware(Command::kDeactivate, only);
     (void)platform_->firmware(Command::kDecommission, only);
   }
-  if (asid_ != 0) platform_->give_back_asid(asid_);
+  if (sev_.asid != 0) platform_->give_back_asid(sev_.asid);
 }
 
 }  // namespace sevisor::emulator

@@ -149,7 +149,6 @@ void Machine::enter(Mode new_mode, unsigned cpl) {
   vmsa.xcr0 = 1;
   vmsa.mxcsr = 0x1f80;
   vmsa.x87_fcw = 0x37f;
-  vmsa.x87_ftw = 0xffff;
   switch (mode) {
     case Mode::kReal:
       vmsa.cr0 = kCr0Et;

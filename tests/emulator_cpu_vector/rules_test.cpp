@@ -29,7 +29,6 @@ void allow_everything(Machine& m) {
   m.vmsa.xcr0 = host_extensions().avx ? 7 : 3;
   m.vmsa.mxcsr = 0x1f80;
   m.vmsa.x87_fcw = 0x37f;
-  m.vmsa.x87_ftw = 0xffff;
   m.vmsa.rbx = kData;
 }
 

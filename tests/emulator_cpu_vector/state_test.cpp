@@ -29,7 +29,6 @@ void begin(Machine& m, Mode mode, unsigned cpl = 0) {
   m.vmsa.xcr0 = host_extensions().avx ? 7 : 3;
   m.vmsa.mxcsr = 0x1f80;
   m.vmsa.x87_fcw = 0x37f;
-  m.vmsa.x87_ftw = 0xffff;
   m.vmsa.rbx = kData;
   m.vmsa.rax = 7;
   m.vmsa.rdx = 0;

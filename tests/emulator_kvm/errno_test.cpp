@@ -36,13 +36,23 @@ TEST_CASE_METHOD(HostFixture, "unknown numbers, by the kind of descriptor") {
 TEST_CASE_METHOD(HostFixture, "/dev/kvm") {
   CHECK(call(kvm_fd, KVM_GET_API_VERSION) == 12);
   CHECK(call(kvm_fd, KVM_GET_VCPU_MMAP_SIZE) == 12288);
-  for (const unsigned long type : {1ul, 2ul, 3ul, 4ul}) CHECK(call(kvm_fd, KVM_CREATE_VM, type) == -EINVAL);
-  CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, 235ul) == 1);
+  for (const unsigned long type : {1ul, 4ul, 5ul, 64ul}) CHECK(call(kvm_fd, KVM_CREATE_VM, type) == -EINVAL);
+  for (const unsigned long type : {2ul, 3ul}) CHECK(call(kvm_fd, KVM_CREATE_VM, type) >= 0);
+  CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, 235ul) == 0xd);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_NR_MEMSLOTS)) == 32764);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_IRQFD)) == 0);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, 99999ul) == 0);
-  CHECK(call_with(kvm_fd, KVM_GET_DEVICE_ATTR, kvm_device_attr{.flags = 0, .group = 1, .attr = 0, .addr = 0}) ==
-        -ENXIO);
+  std::uint64_t value = 99;
+  kvm_device_attr attribute{.flags = 0, .group = 1, .attr = 0, .addr = reinterpret_cast<std::uintptr_t>(&value)};
+  CHECK(call(kvm_fd, KVM_HAS_DEVICE_ATTR, &attribute) == 0);
+  CHECK(call(kvm_fd, KVM_GET_DEVICE_ATTR, &attribute) == 0);
+  CHECK(value == 0);  // no SEV feature is offered
+  attribute.addr = 0x10;
+  CHECK(call(kvm_fd, KVM_GET_DEVICE_ATTR, &attribute) == -EFAULT);
+  attribute.attr = 1;
+  CHECK(call(kvm_fd, KVM_HAS_DEVICE_ATTR, &attribute) == -ENXIO);
+  attribute.group = 2;
+  CHECK(call(kvm_fd, KVM_GET_DEVICE_ATTR, &attribute) == -ENXIO);
 }
 
 TEST_CASE_METHOD(HostFixture, "a bad address gives EFAULT, not a crash") {

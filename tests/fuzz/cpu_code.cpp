@@ -197,7 +197,6 @@ struct Machine {
     vmsa.xcr0 = 1;
     vmsa.mxcsr = 0x1f80;
     vmsa.x87_fcw = 0x37f;
-    vmsa.x87_ftw = 0xffff;
     vmsa.star = std::uint64_t{kUserCode32} << 48 | std::uint64_t{kCode64} << 32;
     vmsa.lstar = vmsa.cstar = kCode;
     vmsa.rip = kCode;

@@ -120,6 +120,13 @@ bool wants_kernel_hashes(const RunOptions& options, std::span<const std::byte> f
   refuse("--kernel-hashes", choice, "no such choice", "Choose one of on, off, auto.");
 }
 
+vmm::InitApi parse_init_api(std::string_view text) {
+  if (text == "es-init") return vmm::InitApi::kEsInit;
+  if (text == "init2") return vmm::InitApi::kInit2;
+  if (text == "auto") return vmm::InitApi::kAuto;
+  refuse("--init-api", text, "no such call", "Choose one of es-init, init2, auto.");
+}
+
 void check_host_name(const std::string& host) {
   if (host != "auto" && host != "kernel" && host != "emulated") {
     refuse("--host", host, "no such host", "Choose one of auto, kernel, emulated.");
@@ -176,6 +183,11 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
                   "the guest's date at its start: now, or seconds since 1970\n"
                   "(default: now; on the emulated host, whose time is virtual, 2026-01-01)")
       ->type_name("TIME");
+  run->add_option("--init-api", options.init_api,
+                  "the KVM call that makes the guest; the launch digest depends on it.\n"
+                  "auto: init2 if the kernel has it (Linux 6.10), else es-init")
+      ->type_name("es-init|init2|auto")
+      ->capture_default_str();
   add_owner_options(*run, options.owner);
   run->add_option("--log-level", options.log_level, std::string("least level of what is said here: ") + kLogLevels)
       ->type_name("LEVEL")
@@ -190,6 +202,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   // Everything that can be wrong is looked at before a host or guest exists.
   vmm::RunConfig config;
   check_host_name(options.host);
+  config.init_api = parse_init_api(options.init_api);
   config.policy = sev::parse_policy(options.policy);
   sev::require_sev_es_policy(config.policy);
   config.vcpus = parse_number<unsigned>("--cpus", options.cpus, 1, kMaxVcpus);

@@ -21,6 +21,7 @@ struct RunOptions {
   std::string memory = "512M";
   std::string policy;
   std::string host = "auto";
+  std::string init_api = "es-init";
   std::string timeout;
   std::string expect;
   std::string rtc;

@@ -84,13 +84,13 @@ namespace sevisor::kvm {
 // enum sev_cmd_id, since Linux 6.10.
 inline constexpr std::uint32_t kSevInit2 = 22;
 
-// struct kvm_sev_init, argument of KVM_SEV_INIT2. Pads must be 0.
+// struct kvm_sev_init, argument of KVM_SEV_INIT2.
 struct SevInit {
-  std::uint64_t vmsa_features;
-  std::uint32_t flags;
-  std::uint16_t ghcb_version;
-  std::uint16_t pad1;
-  std::uint32_t pad2[8];
+  std::uint64_t vmsa_features = 0;  // SEV_FEATURES
+  std::uint32_t flags = 0;          // none exist
+  std::uint16_t ghcb_version = 0;   // the newest that the guest may use; 0: the newest that KVM has, 2
+  std::uint16_t pad1 = 0;
+  std::uint32_t pad2[8] = {};
 };
 static_assert(sizeof(SevInit) == 48 && offsetof(SevInit, ghcb_version) == 12);
 

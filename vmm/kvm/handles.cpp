@@ -147,6 +147,11 @@ void Vm::sev_command(std::uint32_t id, void* data, const std::string& tried, int
 
 void Vm::sev_es_init() const { sev_command(KVM_SEV_ES_INIT, nullptr, "make the VM an SEV-ES one (KVM_SEV_ES_INIT)"); }
 
+void Vm::sev_init2(const SevInit& init) const {
+  SevInit copy = init;
+  sev_command(kSevInit2, &copy, "make the VM an SEV-ES one (KVM_SEV_INIT2)");
+}
+
 void Vm::create_irqchip() const {
   if (fd_.ioctl(KVM_CREATE_IRQCHIP) < 0) throw_failure("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno);
 }
@@ -297,6 +302,10 @@ CpuidTable Kvm::supported_cpuid() const {
   CpuidTable table(std::min<std::size_t>(block.header()->nent, kMaxCpuidEntries));
   if (!table.empty()) std::memcpy(table.data(), block.entries(), table.size() * sizeof(kvm_cpuid_entry2));
   return table;
+}
+
+bool Kvm::has_vm_type(unsigned long type) const noexcept {
+  return type == kVmTypeDefault || (capability(kCapVmTypes) >> type & 1) != 0;
 }
 
 Vm Kvm::create_vm(unsigned long type) const {

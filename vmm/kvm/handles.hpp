@@ -85,6 +85,9 @@ class Vm {
 
   // KVM_SEV_ES_INIT: before any vCPU. A guest made so speaks GHCB version 1 at most.
   void sev_es_init() const;
+  // KVM_SEV_INIT2, of a VM of type kVmTypeSevEs: before any vCPU. With the FPU in the initial VMSA, GHCB version 2 at
+  // most unless `init` says less.
+  void sev_init2(const SevInit& init = {}) const;
 
   void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
   void create_pit() const;      // with port 0x61, whose gate bit guests need to calibrate; needs the irqchip
@@ -136,6 +139,8 @@ class Kvm {
   [[nodiscard]] unsigned max_vcpus() const noexcept;
   [[nodiscard]] CpuidTable supported_cpuid() const;
   [[nodiscard]] Vm create_vm(unsigned long type = kVmTypeDefault) const;
+  // KVM_CAP_VM_TYPES: whether there are VMs of this type. An older kernel has those of kVmTypeDefault alone.
+  [[nodiscard]] bool has_vm_type(unsigned long type) const noexcept;
 
  private:
   explicit Kvm(HostFd fd) : fd_(std::move(fd)) {}
