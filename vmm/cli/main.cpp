@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "vmm/cli/certs_command.hpp"
 #include "vmm/cli/command.hpp"
+#include "vmm/cli/doctor_command.hpp"
 #include "vmm/cli/firmware_command.hpp"
 #include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
@@ -63,6 +64,7 @@ int main_or_throw(int argc, char** argv) {
       sevisor::cli::add_certs_command(app),
       sevisor::cli::add_firmware_command(app),
       sevisor::cli::add_test_command(app),
+      sevisor::cli::add_doctor_command(app),
   };
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
