@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/bytes.hpp"
-#include "sev/secret_memory.hpp"
 #include "sev/sha256.hpp"
 
 namespace sevisor::sev {
@@ -31,7 +30,7 @@ unsigned char* output(std::span<std::byte> bytes) { return reinterpret_cast<unsi
 
 void wipe(void* memory, std::size_t size) noexcept { OPENSSL_cleanse(memory, size); }
 
-Key128 derive_key(std::span<const std::byte> key, std::string_view label, std::span<const std::byte> context) {
+Wiped<Key128> derive_key(std::span<const std::byte> key, std::string_view label, std::span<const std::byte> context) {
   constexpr std::uint32_t kFirstBlock = 1;
   constexpr std::uint32_t kBits = 128;
   std::vector<std::byte> text(4);
@@ -41,9 +40,10 @@ Key128 derive_key(std::span<const std::byte> key, std::string_view label, std::s
   text.insert(text.end(), context.begin(), context.end());
   text.resize(text.size() + 4);
   store(text.data() + text.size() - 4, kBits);
-  const Wiped<Digest> block(hmac_sha256(key, text));
-  Key128 derived;
-  std::copy_n(block->begin(), derived.size(), derived.begin());
+  Wiped<Digest> block;
+  hmac_sha256(key, text, *block);
+  Wiped<Key128> derived;
+  std::copy_n(block->begin(), derived->size(), derived->begin());
   return derived;
 }
 

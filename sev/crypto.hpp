@@ -6,14 +6,16 @@
 #include <span>
 #include <string_view>
 
+#include "sev/secret_memory.hpp"
+
 namespace sevisor::sev {
 
 using Key128 = std::array<std::byte, 16>;
 
 // NIST SP 800-108 in counter mode with HMAC-SHA256, one block: 16 bytes of key. Counter and length are 32 bits,
 // little-endian, the length counting bits; a zero byte stands between label and context.
-[[nodiscard]] Key128 derive_key(std::span<const std::byte> key, std::string_view label,
-                                std::span<const std::byte> context);
+[[nodiscard]] Wiped<Key128> derive_key(std::span<const std::byte> key, std::string_view label,
+                                       std::span<const std::byte> context);
 
 // `iv`: the initial counter block; big-endian increment. `in` and `out` have one size and may be the same.
 void aes128_ctr(const Key128& key, std::span<const std::byte, 16> iv, std::span<const std::byte> in,

@@ -57,12 +57,15 @@ std::optional<std::vector<std::byte>> from_hex(std::string_view text) {
   return bytes;
 }
 
-std::optional<std::vector<std::byte>> from_base64(std::string_view text) {
+namespace {
+
+template <class Bytes>
+std::optional<Bytes> decode_base64(std::string_view text) {
   if (text.size() % 4 != 0) return std::nullopt;
   std::size_t padding = 0;
   while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
   const std::string_view digits = text.substr(0, text.size() - padding);
-  std::vector<std::byte> bytes;
+  Bytes bytes;
   bytes.reserve(text.size() / 4 * 3);
   std::uint32_t group = 0;
   unsigned bits = 0;
@@ -79,5 +82,12 @@ std::optional<std::vector<std::byte>> from_base64(std::string_view text) {
   if ((group & ((1U << bits) - 1)) != 0) return std::nullopt;
   return bytes;
 }
+
+}  // namespace
+
+std::optional<std::vector<std::byte>> from_base64(std::string_view text) {
+  return decode_base64<std::vector<std::byte>>(text);
+}
+std::optional<SecretBytes> secret_from_base64(std::string_view text) { return decode_base64<SecretBytes>(text); }
 
 }  // namespace sevisor::sev

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "sev/secret_memory.hpp"
+
 namespace sevisor::sev {
 
 [[nodiscard]] std::string to_hex(std::span<const std::byte> bytes);     // lower case, two digits a byte
@@ -17,5 +19,7 @@ namespace sevisor::sev {
 
 // nullopt unless the text is RFC 4648 section 4 base64: padded, no other characters, unused bits zero.
 [[nodiscard]] std::optional<std::vector<std::byte>> from_base64(std::string_view text);
+// The same of a key or secret.
+[[nodiscard]] std::optional<SecretBytes> secret_from_base64(std::string_view text);
 
 }  // namespace sevisor::sev

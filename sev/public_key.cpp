@@ -1,13 +1,13 @@
 #include "sev/public_key.hpp"
 
 #include <algorithm>
+#include <array>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 #include <openssl/rsa.h>
-#include <openssl/x509.h>
 #include <stdexcept>
 #include <string>
 
@@ -28,6 +28,8 @@ using DigestContext = std::unique_ptr<EVP_MD_CTX, Deleter<EVP_MD_CTX_free>>;
 using Builder = std::unique_ptr<OSSL_PARAM_BLD, Deleter<OSSL_PARAM_BLD_free>>;
 using Parameters = std::unique_ptr<OSSL_PARAM, Deleter<OSSL_PARAM_free>>;
 using Signature = std::unique_ptr<ECDSA_SIG, Deleter<ECDSA_SIG_free>>;
+using Group = std::unique_ptr<EC_GROUP, Deleter<EC_GROUP_free>>;
+using Point = std::unique_ptr<EC_POINT, Deleter<EC_POINT_free>>;
 
 // These calls fail only when memory is exhausted or OpenSSL is broken: nothing a caller could act on.
 void require(bool ok) {
@@ -61,13 +63,18 @@ Curve curve_of(EVP_PKEY* key) { return EVP_PKEY_get_bits(key) <= 256 ? Curve::kP
 const EVP_MD* digest_of(HashKind hash) { return hash == HashKind::kSha256 ? EVP_sha256() : EVP_sha384(); }
 
 // Nothing when the parameters are no key.
+std::shared_ptr<void> make_key(const char* type, int selection, const OSSL_PARAM* parameters) {
+  const Context context(EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr));
+  require(context && EVP_PKEY_fromdata_init(context.get()) == 1);
+  EVP_PKEY* key = nullptr;
+  // It takes them as const in all but name.
+  if (EVP_PKEY_fromdata(context.get(), &key, selection, const_cast<OSSL_PARAM*>(parameters)) != 1) return nullptr;
+  return owned(key);
+}
 std::shared_ptr<void> public_key_of(const char* type, const Builder& builder) {
   const Parameters parameters(OSSL_PARAM_BLD_to_param(builder.get()));
-  const Context context(EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr));
-  require(parameters && context && EVP_PKEY_fromdata_init(context.get()) == 1);
-  EVP_PKEY* key = nullptr;
-  if (EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters.get()) != 1) return nullptr;
-  return owned(key);
+  require(parameters != nullptr);
+  return make_key(type, EVP_PKEY_PUBLIC_KEY, parameters.get());
 }
 
 Number parameter(EVP_PKEY* key, const char* name) {
@@ -156,28 +163,27 @@ PrivateKey PrivateKey::make_rsa(unsigned bits) {
   return PrivateKey(owned(EVP_RSA_gen(static_cast<std::size_t>(bits))));
 }
 
-std::optional<PrivateKey> PrivateKey::from_der(std::span<const std::byte> der) {
-  const unsigned char* at = input(der);
-  EVP_PKEY* key = d2i_AutoPrivateKey(nullptr, &at, static_cast<long>(der.size()));
-  if (key == nullptr) return std::nullopt;
-  auto owner = owned(key);
-  const bool whole = at == input(der) + der.size();
-  const bool known = EVP_PKEY_is_a(key, "EC") == 1 || EVP_PKEY_is_a(key, "RSA") == 1;
-  if (!whole || !known) return std::nullopt;
-  return PrivateKey(std::move(owner));
-}
+// Not by DER: OpenSSL's encoders and decoders leave copies of the key on the heap.
+std::optional<PrivateKey> PrivateKey::of_scalar(Curve curve, std::span<const std::byte> scalar) {
+  if (scalar.size() != coordinate_size(curve)) return std::nullopt;
+  const Group group(EC_GROUP_new_by_curve_name(EC_curve_nist2nid(group_name(curve))));
+  const Number number(BN_bin2bn(input(scalar), static_cast<int>(scalar.size()), nullptr));
+  require(group && number);
+  if (BN_is_zero(number.get()) || BN_cmp(number.get(), EC_GROUP_get0_order(group.get())) >= 0) return std::nullopt;
 
-SecretBytes PrivateKey::to_der() const {
-  PKCS8_PRIV_KEY_INFO* info = EVP_PKEY2PKCS8(raw(key_));
-  require(info != nullptr);
-  unsigned char* der = nullptr;
-  const int size = i2d_PKCS8_PRIV_KEY_INFO(info, &der);
-  PKCS8_PRIV_KEY_INFO_free(info);
-  require(size > 0);
-  const auto* bytes = reinterpret_cast<const std::byte*>(der);
-  SecretBytes result(bytes, bytes + size);
-  OPENSSL_clear_free(der, static_cast<std::size_t>(size));
-  return result;
+  const Point point(EC_POINT_new(group.get()));
+  std::vector<unsigned char> encoded(1 + 2 * scalar.size());  // SEC 1 section 2.3.3: uncompressed
+  require(point && EC_POINT_mul(group.get(), point.get(), number.get(), nullptr, nullptr, nullptr) == 1 &&
+          EC_POINT_point2oct(group.get(), point.get(), POINT_CONVERSION_UNCOMPRESSED, encoded.data(), encoded.size(),
+                             nullptr) == encoded.size());
+
+  SecretBytes native(scalar.rbegin(), scalar.rend());  // little-endian, as this machine is
+  std::string name = group_name(curve);
+  const std::array<OSSL_PARAM, 4> parameters = {
+      OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, name.data(), name.size()),
+      OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, encoded.data(), encoded.size()),
+      OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_PRIV_KEY, output(native), native.size()), OSSL_PARAM_construct_end()};
+  return PrivateKey(make_key("EC", EVP_PKEY_KEYPAIR, parameters.data()));
 }
 
 EcPoint PrivateKey::point() const {

@@ -62,10 +62,9 @@ class PrivateKey {
  public:
   [[nodiscard]] static PrivateKey make_ec(Curve curve);
   [[nodiscard]] static PrivateKey make_rsa(unsigned bits);
-  // What to_der() wrote. Nothing when it is no key.
-  [[nodiscard]] static std::optional<PrivateKey> from_der(std::span<const std::byte> der);
+  // What scalar() told. Nothing unless it has as many bytes as a coordinate and is from 1 to the curve's order - 1.
+  [[nodiscard]] static std::optional<PrivateKey> of_scalar(Curve curve, std::span<const std::byte> scalar);
 
-  [[nodiscard]] SecretBytes to_der() const;
   [[nodiscard]] PublicKey public_key() const { return PublicKey(key_); }
   [[nodiscard]] EcPoint point() const;       // of an EC key
   [[nodiscard]] RsaNumbers numbers() const;  // of a RSA key

@@ -25,10 +25,6 @@ Digest policy_mac(const TransportKey& tik, std::uint32_t policy) {
   return hmac_sha256(tik, bytes);
 }
 
-Wiped<Key128> wrap_key(const Key128& master, std::string_view label) {
-  return Wiped<Key128>(derive_key(master, label, {}));
-}
-
 }  // namespace
 
 TransportKeys make_transport_keys() {
@@ -39,13 +35,13 @@ TransportKeys make_transport_keys() {
 }
 
 Wiped<Key128> session_master_secret(std::span<const std::byte> shared_secret, const Nonce& nonce) {
-  return Wiped<Key128>(derive_key(shared_secret, "sev-master-secret", nonce));
+  return derive_key(shared_secret, "sev-master-secret", nonce);
 }
 
 Session make_session(const Key128& master, const Nonce& nonce, const Nonce& iv, const TransportKeys& keys,
                      std::uint32_t policy) {
-  const Wiped<Key128> kek = wrap_key(master, "sev-kek");
-  const Wiped<Key128> kik = wrap_key(master, "sev-kik");
+  const Wiped<Key128> kek = derive_key(master, "sev-kek", {});
+  const Wiped<Key128> kik = derive_key(master, "sev-kik", {});
   Wiped<Wrapped> wrapped;
   std::copy(keys.tik->begin(), keys.tik->end(), std::copy(keys.tek->begin(), keys.tek->end(), wrapped->begin()));
   aes128_ctr(*kek, iv, *wrapped, *wrapped);
@@ -66,9 +62,9 @@ Session make_session(const Key128& master, const Nonce& nonce, const Nonce& iv, 
 
 std::optional<TransportKeys> open_session(std::span<const std::byte> shared_secret,
                                           std::span<const std::byte, kSessionSize> session, std::uint32_t policy) {
-  const Wiped<Key128> master(derive_key(shared_secret, "sev-master-secret", session.subspan<kNonceAt, kNonceSize>()));
-  const Wiped<Key128> kek = wrap_key(*master, "sev-kek");
-  const Wiped<Key128> kik = wrap_key(*master, "sev-kik");
+  const auto master = derive_key(shared_secret, "sev-master-secret", session.subspan<kNonceAt, kNonceSize>());
+  const Wiped<Key128> kek = derive_key(*master, "sev-kek", {});
+  const Wiped<Key128> kik = derive_key(*master, "sev-kik", {});
   const auto wrapped = session.subspan<kWrappedAt, kWrappedSize>();
   if (!same_bytes(hmac_sha256(*kik, wrapped), session.subspan<kWrapMacAt, kMacSize>())) return std::nullopt;
   Wiped<Wrapped> plain;

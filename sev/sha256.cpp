@@ -60,13 +60,17 @@ Digest sha256(std::span<const std::byte> bytes) {
   return hash.finish();
 }
 
-Digest hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> bytes) {
-  Digest digest;
+void hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> bytes, Digest& out) {
   unsigned length = 0;
   require(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
                reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-               reinterpret_cast<unsigned char*>(digest.data()), &length) != nullptr &&
-          length == digest.size());
+               reinterpret_cast<unsigned char*>(out.data()), &length) != nullptr &&
+          length == out.size());
+}
+
+Digest hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> bytes) {
+  Digest digest;
+  hmac_sha256(key, bytes, digest);
   return digest;
 }
 

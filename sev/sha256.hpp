@@ -34,5 +34,7 @@ class Sha256 {
 
 [[nodiscard]] Digest sha256(std::span<const std::byte> bytes);
 [[nodiscard]] Digest hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> bytes);
+// The same where the result is itself a key, of which no other copy may be left.
+void hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> bytes, Digest& out);
 
 }  // namespace sevisor::sev

@@ -4,7 +4,10 @@
 
 #include "base/bytes.hpp"
 #include "emulator/psp/call.hpp"
+#include "emulator/psp/owner_certificate.hpp"
 #include "emulator/psp/secure_processor.hpp"
+#include "sev/certificate.hpp"
+#include "sev/launch_secret.hpp"
 #include "sev/policy.hpp"
 
 namespace sevisor::emulator {
@@ -27,33 +30,6 @@ FirmwareStatus check_region(std::uint64_t address, std::uint32_t length) {
   if (address == 0 || address % kBlock != 0) return FirmwareStatus::kInvalidAddress;
   if (length == 0 || length % kBlock != 0 || length > kMaxTransfer) return FirmwareStatus::kInvalidLength;
   return FirmwareStatus::kSuccess;
-}
-
-// Header of a LAUNCH_SECRET packet.
-#pragma pack(push, 1)
-struct PacketHeader {
-  std::uint32_t flags;  // bit 0: compressed
-  std::byte iv[16];
-  std::byte mac[32];
-};
-#pragma pack(pop)
-static_assert(sizeof(PacketHeader) == 52);
-constexpr std::byte kSecretContext{0x01};  // first byte of what the packet's MAC covers
-
-sev::Digest packet_mac(const Key128& tik, const PacketHeader& header, std::uint32_t guest_length,
-                       std::span<const std::byte> packet, const sev::Digest& measurement) {
-  std::vector<std::byte> text{kSecretContext};
-  const auto append = [&text](std::span<const std::byte> bytes) {
-    text.insert(text.end(), bytes.begin(), bytes.end());
-  };
-  const auto append_word = [&](std::uint32_t word) { append(std::as_bytes(std::span(&word, 1))); };
-  append_word(header.flags);
-  append(header.iv);
-  append_word(guest_length);
-  append_word(static_cast<std::uint32_t>(packet.size()));
-  append(packet);
-  append(measurement);
-  return sev::hmac_sha256(tik, text);
 }
 
 }  // namespace
@@ -84,19 +60,20 @@ FirmwareStatus SecureProcessor::launch_start(Call& call) {
   }
   if (command.dh_address != 0 || command.session_address != 0) {
     if (command.dh_address == 0 || command.session_address == 0) return FirmwareStatus::kInvalidAddress;
-    if (command.dh_length != kCertificateBytes || command.session_length != kSessionBytes) {
+    if (command.dh_length != sev::kCertificateSize || command.session_length != sev::kSessionSize) {
       return FirmwareStatus::kInvalidLength;
     }
-    const auto owner = parse_owner_certificate(memory_at(command.dh_address, kCertificateBytes));
+    const auto owner = parse_owner_certificate(memory_at(command.dh_address, sev::kCertificateSize));
     if (!owner) return FirmwareStatus::kInvalidCertificate;
-    const auto secret = pdh_->shared_secret(*owner);
+    const auto secret = pdh_.shared_secret(*owner);
     if (!secret) return FirmwareStatus::kInvalidCertificate;
-    const auto session = memory_at(command.session_address, kSessionBytes).first<kSessionBytes>();
-    const auto keys = unwrap_session(*secret, session, policy);
-    if (const auto* failure = std::get_if<FirmwareStatus>(&keys)) return *failure;
-    guest.transport = std::get<TransportKeys>(keys);
+    const auto session = memory_at(command.session_address, sev::kSessionSize).first<sev::kSessionSize>();
+    const auto keys = sev::open_session(*secret, session, policy);
+    if (!keys) return FirmwareStatus::kBadMeasurement;
+    guest.transport = *keys;
   } else {
-    guest.transport = {.tek = random_.key(), .tik = random_.key()};
+    random_.fill(*guest.transport.tek);
+    random_.fill(*guest.transport.tik);
   }
   command.handle = next_handle_++;
   guests_.emplace(command.handle, std::move(guest));
@@ -133,10 +110,8 @@ FirmwareStatus SecureProcessor::launch_measure(Call& call) {
   }
   if (command.address == 0) return FirmwareStatus::kInvalidAddress;
   const sev::Nonce nonce = random_.key();
-  const sev::Measurement blob =
-      sev::make_measurement(guest.transport.tik, kApi, guest.policy, guest.digest.finish(), nonce);
-  std::copy_n(blob.begin(), guest.measurement.size(), guest.measurement.begin());
-  std::copy(blob.begin(), blob.end(), memory_at(command.address, blob.size()).begin());
+  guest.measurement = sev::make_measurement(*guest.transport.tik, kApi, guest.policy, guest.digest.finish(), nonce);
+  std::ranges::copy(guest.measurement, memory_at(command.address, guest.measurement.size()).begin());
   command.length = sev::kMeasurementSize;
   guest.state = GuestState::kLaunchSecret;
   call.out(command);
@@ -152,17 +127,17 @@ FirmwareStatus SecureProcessor::launch_secret(Call& call) {
     return status;
   }
   if (command.header_address == 0 || command.packet_address == 0) return FirmwareStatus::kInvalidAddress;
-  if (command.header_length != sizeof(PacketHeader) || command.packet_length != command.guest_length) {
+  sev::SecretPacket packet;
+  if (command.header_length != packet.header.size() || command.packet_length != command.guest_length) {
     return FirmwareStatus::kInvalidLength;
   }
-  const auto header = load<PacketHeader>(memory_at(command.header_address, sizeof(PacketHeader)).data());
-  if (header.flags != 0) return FirmwareStatus::kUnsupported;  // compression
-  const auto packet = memory_at(command.packet_address, command.packet_length);
-  const sev::Digest mac = packet_mac(guest.transport.tik, header, command.guest_length, packet, guest.measurement);
-  if (!same_bytes(mac, header.mac)) return FirmwareStatus::kBadMeasurement;
-  std::vector<std::byte> plain(packet.size());
-  aes128_ctr(guest.transport.tek, header.iv, packet, plain);
-  memory_.store(guest.asid, memory_at(command.guest_address, command.guest_length), plain);
+  std::ranges::copy(memory_at(command.header_address, packet.header.size()), packet.header.begin());
+  if (load<std::uint32_t>(packet.header.data()) != 0) return FirmwareStatus::kUnsupported;  // bit 0: compression
+  const auto payload = memory_at(command.packet_address, command.packet_length);
+  packet.payload.assign(payload.begin(), payload.end());
+  const auto plain = sev::open_secret(guest.transport, kApi, guest.measurement, packet);
+  if (!plain) return FirmwareStatus::kBadMeasurement;
+  memory_.store(guest.asid, memory_at(command.guest_address, command.guest_length), *plain);
   return FirmwareStatus::kSuccess;
 }
 

@@ -30,7 +30,7 @@ using sev::RootCertificate;
 constexpr unsigned kRsaBits = 2048;            // as AMD's first generation has it, Naples
 constexpr std::size_t kMaxFileSize = 1 << 16;  // bytes
 
-constexpr const char* kKeyFile = "pdh.key";
+constexpr const char* kKeyFile = "pdh.key";  // the private number alone, 48 bytes, big-endian
 
 RootCertificate::KeyId id_of(std::string_view text) {
   RootCertificate::KeyId id{};
@@ -69,7 +69,7 @@ void save(const PlatformIdentity& identity, const fs::path& folder) {
       {"ark.cert", chain.ark.bytes()}, {"ask.cert", chain.ask.bytes()}, {"cek.cert", chain.cek.bytes()},
       {"oca.cert", chain.oca.bytes()}, {"pek.cert", chain.pek.bytes()}, {"pdh.cert", chain.pdh.bytes()}};
   for (const auto& [name, bytes] : files) write_new(folder / name, bytes, 0644);
-  write_new(folder / kKeyFile, identity.pdh.to_der(), 0600);
+  write_new(folder / kKeyFile, identity.pdh.scalar(), 0600);
 }
 
 PlatformIdentity load(const fs::path& folder) {
@@ -79,8 +79,11 @@ PlatformIdentity load(const fs::path& folder) {
   const auto root = [&](const char* file, const char* what) {
     return RootCertificate::parse(read_whole(folder / file), what);
   };
-  auto key = PrivateKey::from_der(read_whole(folder / kKeyFile));
-  if (!key) refuse(fmt::format("read '{}'", (folder / kKeyFile).string()), "it is no private key");
+  auto key = PrivateKey::of_scalar(sev::Curve::kP384, read_whole(folder / kKeyFile));
+  if (!key) {
+    refuse(fmt::format("read '{}'", (folder / kKeyFile).string()), "it is no private key of curve P-384",
+           "Remove the folder: a new one will be made.");
+  }
   PlatformIdentity identity{
       {root("ark.cert", "ARK"), root("ask.cert", "ASK"), certificate("cek.cert", "CEK"), certificate("oca.cert", "OCA"),
        certificate("pek.cert", "PEK"), certificate("pdh.cert", "PDH")},

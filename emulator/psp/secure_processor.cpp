@@ -78,9 +78,9 @@ SecureProcessor::SecureProcessor(std::uint64_t seed, const PlatformLimits& limit
     : random_(seed),
       limits_(limits),
       memory_(memory),
-      pdh_(std::make_unique<P384Key>(random_)),  // always: what comes from the generator later does not depend on it
+      pdh_(make_ecdh_key(random_)),  // always: what comes from the generator later does not depend on it
       identity_(std::move(identity)) {
-  if (identity_ != nullptr) pdh_ = std::make_unique<P384Key>(identity_->pdh.scalar());
+  if (identity_ != nullptr) pdh_ = identity_->pdh;
 }
 
 FirmwareStatus SecureProcessor::run(Command command, std::span<std::byte> buffer) {
@@ -123,7 +123,7 @@ FirmwareStatus SecureProcessor::shutdown(Call&) {
 }
 
 FirmwareStatus SecureProcessor::platform_reset(Call&) {
-  pdh_ = std::make_unique<P384Key>(random_);
+  pdh_ = make_ecdh_key(random_);
   identity_.reset();  // until the next start: the certificates on disk stay
   return FirmwareStatus::kSuccess;
 }

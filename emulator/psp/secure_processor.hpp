@@ -11,9 +11,9 @@
 
 #include "emulator/psp/commands.hpp"
 #include "emulator/psp/crypto.hpp"
-#include "emulator/psp/session.hpp"
 #include "sev/firmware_status.hpp"
 #include "sev/measurement.hpp"
+#include "sev/session.hpp"
 #include "sev/sha256.hpp"
 
 namespace sevisor::emulator {
@@ -59,7 +59,7 @@ class SecureProcessor {
 
   [[nodiscard]] psp::PlatformState state() const noexcept { return state_; }
   // The platform's ECDH key, that guest owners make sessions with.
-  [[nodiscard]] const P384Point& pdh() const noexcept { return pdh_->public_point(); }
+  [[nodiscard]] sev::PublicKey pdh() const { return pdh_.public_key(); }
 
  private:
   struct Guest {
@@ -68,9 +68,9 @@ class SecureProcessor {
     psp::GuestState state = psp::GuestState::kLaunchUpdate;
     Key128 key{};
     Key128 tweak_key{};
-    TransportKeys transport;
+    sev::TransportKeys transport;
     sev::Sha256 digest;
-    sev::Digest measurement{};
+    sev::Measurement measurement{};
   };
   // What a handler gets: the command buffer as it came, which it may change, and the guest that it names.
   struct Call {
@@ -109,7 +109,7 @@ class SecureProcessor {
   SeededRandom random_;
   PlatformLimits limits_;
   MemoryController& memory_;
-  std::unique_ptr<P384Key> pdh_;
+  sev::PrivateKey pdh_;
   std::shared_ptr<const PlatformIdentity> identity_;  // null: none
   psp::PlatformState state_ = psp::PlatformState::kUninit;
   bool es_enabled_ = false;

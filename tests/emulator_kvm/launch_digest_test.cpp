@@ -51,10 +51,10 @@ TEST_CASE_METHOD(HostFixture, "the measurement of OVMF agrees with other tools")
   REQUIRE(sev(KVM_SEV_ES_INIT) == 0);
   // The platform's key is the first thing that it makes of its seed.
   emulator::SeededRandom platform_random(0);
-  const emulator::P384Key pdh(platform_random);
+  const sev::PrivateKey pdh = emulator::make_ecdh_key(platform_random);
   GuestOwner owner;
   const auto certificate = owner.certificate();
-  const auto session = owner.session(pdh.public_point(), 5);
+  const auto session = owner.session(pdh.public_key(), 5);
   kvm_sev_launch_start start_params{};
   start_params.policy = 5;
   start_params.dh_uaddr = reinterpret_cast<std::uintptr_t>(certificate.data());
@@ -91,7 +91,7 @@ TEST_CASE_METHOD(HostFixture, "the measurement of OVMF agrees with other tools")
   std::copy(expected->begin(), expected->end(), digest.begin());
   sev::Nonce nonce;
   std::copy_n(blob.begin() + 32, 16, nonce.begin());
-  const auto hmac = sev::measurement_hmac(owner.keys.tik, {.major = 1, .minor = 55, .build = 21}, 5, digest, nonce);
+  const auto hmac = sev::measurement_hmac(*owner.keys.tik, {.major = 1, .minor = 55, .build = 21}, 5, digest, nonce);
   CHECK(std::equal(hmac.begin(), hmac.end(), blob.begin()));
   // The firmware is ciphertext now.
   CHECK(std::memcmp(flash.data(), firmware.data(), 4096) != 0);

@@ -7,8 +7,8 @@
 
 #include "base/error.hpp"
 #include "emulator/psp/platform_identity.hpp"
-#include "tests/emulator_psp/fixture.hpp"
 #include "sev/session.hpp"
+#include "tests/emulator_psp/fixture.hpp"
 
 using namespace sevisor;
 using namespace sevisor::emulator;

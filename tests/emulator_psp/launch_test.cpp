@@ -50,7 +50,7 @@ TEST_CASE_METHOD(Launch, "the measurement is what the owner computes of what was
   std::memcpy(loaded.data(), "firmware", 8);
   sev::Nonce nonce;
   std::copy_n(blob.begin() + 32, 16, nonce.begin());
-  const auto hmac = sev::measurement_hmac(owner.keys.tik, SecureProcessor::kApi, kPolicy, sev::sha256(loaded), nonce);
+  const auto hmac = sev::measurement_hmac(*owner.keys.tik, SecureProcessor::kApi, kPolicy, sev::sha256(loaded), nonce);
   CHECK(std::equal(hmac.begin(), hmac.end(), blob.begin()));
   CHECK(ram[0] == ~std::byte{'f'});  // and it was encrypted in place
 }
@@ -59,23 +59,23 @@ TEST_CASE_METHOD(Launch, "a secret for this launch arrives, one for another does
   launch_to_measurement();
   constexpr std::string_view kSecret = "sixteen bytes :)";
   const auto secret = std::as_bytes(std::span(kSecret));
-  auto packet = owner.pack(secret, std::span(blob).first(32));
+  auto packet = owner.pack(secret, blob);
   psp::LaunchSecret command{};
   command.handle = handle;
   command.header_address = address_of(packet.header.data());
   command.header_length = 52;
   command.guest_address = address_of(ram.data()) + 64;
   command.guest_length = 16;
-  command.packet_address = address_of(packet.data.data());
+  command.packet_address = address_of(packet.payload.data());
   command.packet_length = 16;
   const auto send = [&] { return psp.run(Command::kLaunchSecret, command); };
 
   packet.header[4] ^= std::byte{1};  // IV
   CHECK(send() == Status::kBadMeasurement);
   packet.header[4] ^= std::byte{1};
-  packet.data[3] ^= std::byte{1};
+  packet.payload[3] ^= std::byte{1};
   CHECK(send() == Status::kBadMeasurement);
-  packet.data[3] ^= std::byte{1};
+  packet.payload[3] ^= std::byte{1};
   command.guest_address += 8;
   CHECK(send() == Status::kInvalidAddress);
   command.guest_address -= 8;
@@ -85,10 +85,9 @@ TEST_CASE_METHOD(Launch, "a secret for this launch arrives, one for another does
   CHECK(send() == Status::kSuccess);
   for (std::size_t i = 0; i < 16; ++i) CHECK(ram[64 + i] == ~secret[i]);
 
-  sev::Digest other{};
-  packet = owner.pack(secret, other);
+  packet = owner.pack(secret, sev::Measurement{});
   command.header_address = address_of(packet.header.data());
-  command.packet_address = address_of(packet.data.data());
+  command.packet_address = address_of(packet.payload.data());
   CHECK(send() == Status::kBadMeasurement);
   CHECK(on_handle(Command::kLaunchFinish, handle) == Status::kSuccess);
   CHECK(send() == Status::kInvalidGuestState);
@@ -98,7 +97,7 @@ TEST_CASE_METHOD(Launch, "a session is for one platform, one policy and one cert
   auto certificate = owner.certificate();
   const auto session = owner.session(psp.pdh(), kPolicy);
   CHECK(start_with(certificate, session, kPolicy | 8) == Status::kBadMeasurement);
-  CHECK(start_with(certificate, owner.session(owner.key.public_point(), kPolicy), kPolicy) == Status::kBadMeasurement);
+  CHECK(start_with(certificate, owner.session(owner.key.public_key(), kPolicy), kPolicy) == Status::kBadMeasurement);
   CHECK(start_with(std::span(certificate).first(2083), session, kPolicy) == Status::kInvalidLength);
   CHECK(start_with(certificate, std::span(session).first(127), kPolicy) == Status::kInvalidLength);
   certificate[20] ^= std::byte{1};

@@ -17,13 +17,9 @@ using namespace sevisor::sev;
 
 namespace {
 
-// RFC 5903 section 8.2: the private number i with its point gi, the other side's point gr, and the shared secret. The
-// key is in PKCS #8, as python3-cryptography writes it.
-const char* const kKeyDer =
-    "3081b6020100301006072a8648ce3d020106052b8104002204819e30819b0201010430099f3c7034d4a2c699884d73a3"
-    "75a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194a16403620004667842d7d180ac"
-    "2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa9482ed1fc0eeb9"
-    "cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c";
+// RFC 5903 section 8.2: the private number i, the other side's point gr, and the shared secret.
+const char* const kKeyScalar =
+    "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194";
 const char* const kPeerX =
     "e558dbef53eecde3d3fccfc1aea08a89a987475d12fd950d83cfa41732bc509d0d1ac43a0336def96fda41d0774a3571";
 const char* const kPeerY =
@@ -62,7 +58,7 @@ void put(std::array<std::byte, 72>& field, const char* hex) { std::ranges::copy(
 const std::string kSample = "sample";
 std::span<const std::byte> sample() { return std::as_bytes(std::span(kSample)); }
 
-PrivateKey known_key() { return PrivateKey::from_der(from_hex(kKeyDer).value()).value(); }
+PrivateKey known_key() { return PrivateKey::of_scalar(Curve::kP384, from_hex(kKeyScalar).value()).value(); }
 
 }  // namespace
 
@@ -187,14 +183,18 @@ TEST_CASE("malformed certificates are refused") {
   CHECK_THROWS_AS(RootCertificate::parse(root.bytes().first(831), "ARK"), Error);
 }
 
-TEST_CASE("private keys are read from their own form alone") {
-  const PrivateKey key = known_key();
-  CHECK(PrivateKey::from_der(key.to_der()));
-  CHECK(to_hex(key.scalar()) ==
-        "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194");
-  auto der = key.to_der();
-  der.push_back(std::byte{0});
-  CHECK_FALSE(PrivateKey::from_der(der));
-  CHECK_FALSE(PrivateKey::from_der({}));
-  CHECK_FALSE(PrivateKey::from_der(std::span(der).first(40)));
+TEST_CASE("a private key is a number below the curve's order") {
+  CHECK(to_hex(known_key().scalar()) == kKeyScalar);
+  const auto number = from_hex(kKeyScalar).value();
+  CHECK_FALSE(PrivateKey::of_scalar(Curve::kP256, number));
+  CHECK_FALSE(PrivateKey::of_scalar(Curve::kP384, {}));
+  CHECK_FALSE(PrivateKey::of_scalar(Curve::kP384, std::span(number).first(47)));
+  CHECK_FALSE(PrivateKey::of_scalar(Curve::kP384, std::vector<std::byte>(48)));
+  // RFC 5903 section 3.2: the order of the curve, and one less.
+  auto order =
+      from_hex("ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973")
+          .value();
+  CHECK_FALSE(PrivateKey::of_scalar(Curve::kP384, order));
+  order[47] = std::byte{0x72};
+  CHECK(PrivateKey::of_scalar(Curve::kP384, order));
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <iterator>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -32,16 +33,10 @@ bool is_space(std::byte b) {
 
 // What the bytes say as base64, line breaks aside; nothing if they are none.
 std::optional<sev::SecretBytes> decode(const sev::SecretBytes& bytes) {
-  std::string text;
-  for (const std::byte b : bytes) {
-    if (!is_space(b)) text.push_back(static_cast<char>(b));
-  }
-  auto plain = sev::from_base64(text);
-  sev::wipe(text.data(), text.size());
-  if (!plain || plain->empty()) return std::nullopt;
-  sev::SecretBytes result(plain->begin(), plain->end());
-  sev::wipe(plain->data(), plain->size());
-  return result;
+  sev::SecretBytes text;
+  std::ranges::remove_copy_if(bytes, std::back_inserter(text), is_space);
+  auto plain = sev::secret_from_base64({reinterpret_cast<const char*>(text.data()), text.size()});
+  return plain && !plain->empty() ? std::move(plain) : std::nullopt;
 }
 
 void write_whole(int fd, std::span<const std::byte> bytes, const std::string& tried) {
