@@ -48,7 +48,8 @@ struct Vmsa {
   std::uint64_t g_pat;                                         // 0x268
   std::uint64_t dbgctl;                                        // 0x270
   std::uint64_t br_from, br_to, last_excp_from, last_excp_to;  // 0x278
-  std::uint8_t reserved_298[80];
+  std::uint8_t reserved_298[72];
+  std::uint32_t spec_ctrl, reserved_2e4;                // 0x2e0
   std::uint32_t pkru;                                   // 0x2e8
   std::uint32_t tsc_aux;                                // 0x2ec
   std::uint64_t tsc_scale, tsc_offset, reg_prot_nonce;  // 0x2f0

@@ -130,10 +130,10 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);
   GuestRam ram(map);
-  const LaunchedGuest guest =
-      launch(host, ram,
-             {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
-              hashes_table_of(config), config.owner_certificate, config.session, config.secret, config.init_api});
+  const LaunchedGuest guest = launch(host, ram,
+                                     {config.policy, config.vcpus, config.cpu_signature, config.firmware,
+                                      config.firmware_name, hashes_table_of(config), config.owner_certificate,
+                                      config.session, config.secret, config.init_api, config.cpu_model});
   launched(guest.report);
 
   RunState state;

@@ -19,6 +19,7 @@ struct RunConfig {
   std::uint64_t memory = 0;  // bytes
   unsigned vcpus = 1;
   std::uint32_t cpu_signature = 0;
+  const CpuModel* cpu_model = nullptr;  // nullptr: all that the host has
   std::uint32_t policy = 0;
 
   std::span<const std::byte> firmware;

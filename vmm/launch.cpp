@@ -192,6 +192,10 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   }
   const kvm::CpuidTable supported = kvm.supported_cpuid();
   check_address_width(supported, ram);
+  if (config.cpu_model != nullptr) {
+    spdlog::debug("the CPU type {} without what this host lacks: {}", config.cpu_model->name,
+                  fmt::join(feature_names(lacking_features(supported, *config.cpu_model)), " "));
+  }
 
   const InitApi init_api = choose_init_api(kvm, config.init_api);
   kvm::SevDevice sev = kvm::SevDevice::open(host);
@@ -238,7 +242,7 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   for (unsigned index = 0; index < config.vcpus; ++index) {
     guest.vcpus.push_back(vm.create_vcpu(index));
     const kvm::Vcpu& vcpu = guest.vcpus.back();
-    vcpu.set_cpuid(make_cpuid_table(supported, {config.cpu_signature, config.vcpus, index}));
+    vcpu.set_cpuid(make_cpuid_table(supported, {config.cpu_signature, config.vcpus, index, config.cpu_model}));
     set_reset_state(vcpu, index == 0 ? sev::kBspResetAddress : ap_reset_address, config.cpu_signature);
   }
   vm.launch_update_vmsa();

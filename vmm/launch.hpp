@@ -17,6 +17,7 @@
 #include "sev/launch_secret.hpp"
 #include "sev/measurement.hpp"
 #include "sev/sha256.hpp"
+#include "vmm/cpu_model.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/kvm/handles.hpp"
 
@@ -53,6 +54,7 @@ struct LaunchConfig {
   // If there is one: called once the guest is measured. The packet it returns goes to the firmware's secret area.
   SecretSource secret = nullptr;
   InitApi init_api = InitApi::kEsInit;
+  const CpuModel* cpu_model = nullptr;  // nullptr: all that the host has
 };
 
 // What must live as long as the guest runs; members are destroyed last to first.

@@ -10,8 +10,11 @@ constexpr std::uint64_t kCr0Kept =
     kCr0Pe | kCr0Mp | kCr0Em | kCr0Ts | kCr0Ne | kCr0Wp | kCr0Am | kCr0Nw | kCr0Cd | kCr0Pg;
 constexpr std::uint64_t kCr0Paging = kCr0Pg | kCr0Wp | kCr0Pe;
 constexpr std::uint64_t kCr0MachineStatus = kCr0Pe | kCr0Mp | kCr0Em | kCr0Ts;  // LMSW
-constexpr std::uint64_t kCr4Paging = kCr4Pse | kCr4Pae | kCr4Pge | kCr4Smep | kCr4Smap;
+constexpr std::uint64_t kCr4Paging = kCr4Pse | kCr4Pae | kCr4Pge | kCr4Pcide | kCr4Smep | kCr4Smap;
+constexpr std::uint64_t kCr3Pcid = 0xfff;
+constexpr std::uint64_t kCr3NoFlush = std::uint64_t{1} << 63;
 constexpr std::uint64_t kMaxCr8 = 15;
+
 // Leaves after a write of CR0, CR4 or CR8: with the write trap when the value changed.
 template <ghcb::ExitCode kTrap>
 const Op* after_write(Core& core, const Op* op, std::uint64_t before, std::uint64_t value) {
@@ -35,7 +38,7 @@ const Op* write_cr0(Core& core, const Op* op, std::uint64_t value) {
     efer |= kEferLma;
   }
   if (!paging && paging_before && core.long_mode) {
-    if (core.code64) return core.fault(kVectorGp, 0);
+    if (core.code64 || (core.cr4 & kCr4Pcide) != 0) return core.fault(kVectorGp, 0);
     efer &= ~kEferLma;
   }
   core.cr0 = value;
@@ -46,6 +49,8 @@ const Op* write_cr0(Core& core, const Op* op, std::uint64_t value) {
 
 const Op* write_cr3(Core& core, const Op* op, std::uint64_t value) {
   if (core.long_mode) {
+    // With PCIDs bit 63 asks to keep the translations, and may be ignored (5.5.1).
+    if ((core.cr4 & kCr4Pcide) != 0) value &= ~kCr3NoFlush;
     const std::uint64_t c_bit = std::uint64_t{1} << core.config.c_bit;
     if (((value & ~c_bit) >> core.config.physical_bits) != 0) return core.fault(kVectorGp, 0);
   } else {
@@ -60,6 +65,9 @@ const Op* write_cr3(Core& core, const Op* op, std::uint64_t value) {
 const Op* write_cr4(Core& core, const Op* op, std::uint64_t value) {
   if ((value & ~kCr4Implemented) != 0) return core.fault(kVectorGp, 0);
   if (core.long_mode && (value & kCr4Pae) == 0) return core.fault(kVectorGp, 0);
+  if ((value & ~core.cr4 & kCr4Pcide) != 0 && (!core.long_mode || (core.cr3 & kCr3Pcid) != 0)) {
+    return core.fault(kVectorGp, 0);
+  }
   const std::uint64_t before = core.cr4;
   core.cr4 = value;
   if (((before ^ value) & kCr4Paging) != 0) core.flush_tlb(false);

@@ -8,6 +8,8 @@ namespace sevisor::emulator {
 namespace {
 
 // APM vol. 2 appendix A.
+constexpr std::uint32_t kMsrSpecCtrl = 0x48;
+constexpr std::uint32_t kMsrPredCmd = 0x49;
 constexpr std::uint32_t kMsrSysenterCs = 0x174;
 constexpr std::uint32_t kMsrSysenterEsp = 0x175;
 constexpr std::uint32_t kMsrSysenterEip = 0x176;
@@ -28,6 +30,10 @@ constexpr std::uint32_t kMsrSevStatus = 0xc001'0131;
 // SEV_STATUS: 0 SEV, 1 SEV-ES; bit n + 2 shows SEV_FEATURES bit n (APM vol. 2, 15.34.10).
 constexpr std::uint64_t kSevStatusSevEs = 3;
 constexpr unsigned kSevStatusFeatures = 2;
+
+// SPEC_CTRL (3.2.9): IBRS, STIBP, SSBD, PSFD. Nothing speculates here: they are kept to be read back.
+constexpr std::uint64_t kSpecCtrlBits = 1U << 0 | 1U << 1 | 1U << 2 | 1U << 7;
+constexpr std::uint64_t kPredCmdIbpb = 1;
 
 std::uint64_t write_value(const Core& core) { return (core.gpr[2] << 32) | (core.gpr[0] & 0xffff'ffff); }
 
@@ -63,6 +69,11 @@ const Op* op_rdmsr(Core& core, const Op* op) {
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
   std::uint64_t value = 0;
   switch (static_cast<std::uint32_t>(core.gpr[1])) {
+    case kMsrSpecCtrl:
+      value = core.msr.spec_ctrl;
+      break;
+    case kMsrPredCmd:
+      return core.fault(kVectorGp, 0);  // can only be written
     case kMsrSysenterCs:
       value = core.msr.sysenter_cs;
       break;
@@ -124,6 +135,13 @@ const Op* op_wrmsr(Core& core, const Op* op) {
   const std::uint64_t value = write_value(core);
   bool good = true;
   switch (static_cast<std::uint32_t>(core.gpr[1])) {
+    case kMsrSpecCtrl:
+      if ((value & ~kSpecCtrlBits) != 0) return core.fault(kVectorGp, 0);
+      core.msr.spec_ctrl = value;
+      break;
+    case kMsrPredCmd:
+      if ((value & ~kPredCmdIbpb) != 0) return core.fault(kVectorGp, 0);
+      break;
     case kMsrSysenterCs:
       core.msr.sysenter_cs = value;
       break;

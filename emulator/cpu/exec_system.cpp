@@ -68,6 +68,40 @@ const Op* op_invlpg(Core& core, const Op* op) {
   return core.leave_at(next);
 }
 
+// INVPCID (APM vol. 3). dst: register with the type. As MOV CR3 keeps no translation of another PCID but the global
+// ones, only those of the present one are there to be dropped.
+const Op* op_invpcid(Core& core, const Op* op) {
+  enum : std::uint64_t { kAddress, kContext, kAllAndGlobal, kAll };
+  constexpr std::uint64_t kPcid = 0xfff;
+  struct {
+    std::uint64_t pcid;
+    std::uint64_t address;
+  } wanted{};
+  if (core.cpl != 0) return core.fault(kVectorGp, 0);
+  const std::uint64_t type = core.code64 ? core.reg<std::uint64_t>(op->dst) : core.reg<std::uint32_t>(op->dst);
+  if (type > kAll) return core.fault(kVectorGp, 0);
+  if (!core.read_slow(core.address(op), &wanted, sizeof wanted)) return core.fault();
+  if (wanted.pcid > kPcid || (type == kAddress && !canonical(wanted.address))) return core.fault(kVectorGp, 0);
+  const bool pcids = (core.cr4 & kCr4Pcide) != 0;
+  if (type <= kContext && !pcids && wanted.pcid != 0) return core.fault(kVectorGp, 0);
+  const bool present = wanted.pcid == (pcids ? core.cr3 & kPcid : 0);
+  const std::uint64_t next = core.rip_after(op);
+  if (type == kAddress) {
+    if (present) core.invalidate_page(wanted.address);
+  } else if (type != kContext || present) {
+    core.flush_tlb(type != kAllAndGlobal);
+  }
+  return core.leave_at(next);
+}
+
+bool select_invpcid(Insn& insn, Op& op) {
+  op.dst = register_offset(insn.op(0).reg.value);
+  set_memory(insn, insn.op(1), op);
+  op.fn = op_invpcid;
+  insn.last = true;
+  return true;
+}
+
 // CLFLUSH, CLFLUSHOPT, CLWB, CLDEMOTE. A flushed line of private memory reaches DRAM as ciphertext.
 template <bool kWriteBack>
 const Op* op_flush_line(Core& core, const Op* op) {
@@ -151,26 +185,27 @@ void add_exits(SelectorTable& table) {
 void add_undefined(SelectorTable& table) {
   // Of other vendors, of SMM, or never advertised by CPUID here.
   for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_UD0,       ZYDIS_MNEMONIC_UD1,       ZYDIS_MNEMONIC_UD2,      ZYDIS_MNEMONIC_RSM,
-        ZYDIS_MNEMONIC_GETSEC,    ZYDIS_MNEMONIC_VMCALL,    ZYDIS_MNEMONIC_VMLAUNCH, ZYDIS_MNEMONIC_VMRESUME,
-        ZYDIS_MNEMONIC_VMXOFF,    ZYDIS_MNEMONIC_VMXON,     ZYDIS_MNEMONIC_VMREAD,   ZYDIS_MNEMONIC_VMWRITE,
-        ZYDIS_MNEMONIC_VMPTRLD,   ZYDIS_MNEMONIC_VMPTRST,   ZYDIS_MNEMONIC_VMCLEAR,  ZYDIS_MNEMONIC_VMFUNC,
-        ZYDIS_MNEMONIC_INVEPT,    ZYDIS_MNEMONIC_INVVPID,   ZYDIS_MNEMONIC_INVPCID,  ZYDIS_MNEMONIC_INVLPGB,
-        ZYDIS_MNEMONIC_TLBSYNC,   ZYDIS_MNEMONIC_MCOMMIT,   ZYDIS_MNEMONIC_PSMASH,   ZYDIS_MNEMONIC_PVALIDATE,
-        ZYDIS_MNEMONIC_RMPADJUST, ZYDIS_MNEMONIC_RMPUPDATE, ZYDIS_MNEMONIC_ENCLS,    ZYDIS_MNEMONIC_ENCLU,
-        ZYDIS_MNEMONIC_ENCLV,     ZYDIS_MNEMONIC_ENQCMD,    ZYDIS_MNEMONIC_ENQCMDS,  ZYDIS_MNEMONIC_PCONFIG,
-        ZYDIS_MNEMONIC_SERIALIZE, ZYDIS_MNEMONIC_WRPKRU,    ZYDIS_MNEMONIC_RDPKRU,   ZYDIS_MNEMONIC_SAVEPREVSSP,
-        ZYDIS_MNEMONIC_SETSSBSY,  ZYDIS_MNEMONIC_CLRSSBSY,  ZYDIS_MNEMONIC_RSTORSSP, ZYDIS_MNEMONIC_INCSSPD,
-        ZYDIS_MNEMONIC_INCSSPQ,   ZYDIS_MNEMONIC_WRSSD,     ZYDIS_MNEMONIC_WRSSQ,    ZYDIS_MNEMONIC_WRUSSD,
-        ZYDIS_MNEMONIC_WRUSSQ,    ZYDIS_MNEMONIC_UMONITOR,  ZYDIS_MNEMONIC_UMWAIT,   ZYDIS_MNEMONIC_TPAUSE,
-        ZYDIS_MNEMONIC_XBEGIN,    ZYDIS_MNEMONIC_XEND,      ZYDIS_MNEMONIC_XABORT,   ZYDIS_MNEMONIC_XTEST,
-        ZYDIS_MNEMONIC_MOVDIR64B, ZYDIS_MNEMONIC_MOVDIRI,   ZYDIS_MNEMONIC_PTWRITE}) {
+       {ZYDIS_MNEMONIC_UD0,       ZYDIS_MNEMONIC_UD1,      ZYDIS_MNEMONIC_UD2,         ZYDIS_MNEMONIC_RSM,
+        ZYDIS_MNEMONIC_GETSEC,    ZYDIS_MNEMONIC_VMCALL,   ZYDIS_MNEMONIC_VMLAUNCH,    ZYDIS_MNEMONIC_VMRESUME,
+        ZYDIS_MNEMONIC_VMXOFF,    ZYDIS_MNEMONIC_VMXON,    ZYDIS_MNEMONIC_VMREAD,      ZYDIS_MNEMONIC_VMWRITE,
+        ZYDIS_MNEMONIC_VMPTRLD,   ZYDIS_MNEMONIC_VMPTRST,  ZYDIS_MNEMONIC_VMCLEAR,     ZYDIS_MNEMONIC_VMFUNC,
+        ZYDIS_MNEMONIC_INVEPT,    ZYDIS_MNEMONIC_INVVPID,  ZYDIS_MNEMONIC_INVLPGB,     ZYDIS_MNEMONIC_TLBSYNC,
+        ZYDIS_MNEMONIC_MCOMMIT,   ZYDIS_MNEMONIC_PSMASH,   ZYDIS_MNEMONIC_PVALIDATE,   ZYDIS_MNEMONIC_RMPADJUST,
+        ZYDIS_MNEMONIC_RMPUPDATE, ZYDIS_MNEMONIC_ENCLS,    ZYDIS_MNEMONIC_ENCLU,       ZYDIS_MNEMONIC_ENCLV,
+        ZYDIS_MNEMONIC_ENQCMD,    ZYDIS_MNEMONIC_ENQCMDS,  ZYDIS_MNEMONIC_PCONFIG,     ZYDIS_MNEMONIC_SERIALIZE,
+        ZYDIS_MNEMONIC_WRPKRU,    ZYDIS_MNEMONIC_RDPKRU,   ZYDIS_MNEMONIC_SAVEPREVSSP, ZYDIS_MNEMONIC_SETSSBSY,
+        ZYDIS_MNEMONIC_CLRSSBSY,  ZYDIS_MNEMONIC_RSTORSSP, ZYDIS_MNEMONIC_INCSSPD,     ZYDIS_MNEMONIC_INCSSPQ,
+        ZYDIS_MNEMONIC_WRSSD,     ZYDIS_MNEMONIC_WRSSQ,    ZYDIS_MNEMONIC_WRUSSD,      ZYDIS_MNEMONIC_WRUSSQ,
+        ZYDIS_MNEMONIC_UMONITOR,  ZYDIS_MNEMONIC_UMWAIT,   ZYDIS_MNEMONIC_TPAUSE,      ZYDIS_MNEMONIC_XBEGIN,
+        ZYDIS_MNEMONIC_XEND,      ZYDIS_MNEMONIC_XABORT,   ZYDIS_MNEMONIC_XTEST,       ZYDIS_MNEMONIC_MOVDIR64B,
+        ZYDIS_MNEMONIC_MOVDIRI,   ZYDIS_MNEMONIC_PTWRITE}) {
     table[m] = select_undefined;
   }
 }
 
 void add_caches(SelectorTable& table) {
   table[ZYDIS_MNEMONIC_INVLPG] = select_invlpg;
+  table[ZYDIS_MNEMONIC_INVPCID] = select_invpcid;
   table[ZYDIS_MNEMONIC_CLFLUSH] = table[ZYDIS_MNEMONIC_CLFLUSHOPT] = select_flush_line<true>;
   table[ZYDIS_MNEMONIC_CLWB] = select_flush_line<false>;
   table[ZYDIS_MNEMONIC_CLZERO] = select_zero_line;

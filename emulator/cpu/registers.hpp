@@ -55,6 +55,7 @@ inline constexpr std::uint64_t kCr4Osfxsr = 1U << 9;
 inline constexpr std::uint64_t kCr4Osxmmexcpt = 1U << 10;
 inline constexpr std::uint64_t kCr4Umip = 1U << 11;
 inline constexpr std::uint64_t kCr4Fsgsbase = 1U << 16;
+inline constexpr std::uint64_t kCr4Pcide = 1U << 17;
 inline constexpr std::uint64_t kCr4Osxsave = 1U << 18;
 inline constexpr std::uint64_t kCr4Smep = 1U << 20;
 inline constexpr std::uint64_t kCr4Smap = 1U << 21;
@@ -104,6 +105,7 @@ struct ModelRegisters {
   std::uint64_t tsc_aux = 0;
   std::uint64_t xss = 0;
   std::uint64_t debug_control = 0;
+  std::uint64_t spec_ctrl = 0;
 };
 
 // x87, MMX, SSE, AVX. `x87` is an FXSAVE64 image (APM vol. 2, 11.5.5) whose MXCSR and XMM fields mean nothing. While

@@ -48,7 +48,7 @@ inline void set_size(const Insn& insn, Op& op) { op.bits = static_cast<std::uint
 inline constexpr std::uint64_t kCr4Pvi = 1U << 1;
 inline constexpr std::uint64_t kCr4Implemented = kCr4Vme | kCr4Pvi | kCr4Tsd | kCr4De | kCr4Pse | kCr4Pae | kCr4Mce |
                                                  kCr4Pge | kCr4Pce | kCr4Osfxsr | kCr4Osxmmexcpt | kCr4Umip |
-                                                 kCr4Fsgsbase | kCr4Osxsave | kCr4Smep | kCr4Smap;
+                                                 kCr4Fsgsbase | kCr4Pcide | kCr4Osxsave | kCr4Smep | kCr4Smap;
 inline constexpr std::uint64_t kEferWritable = kEferSce | kEferLme | kEferNxe | kEferFfxsr;
 inline constexpr std::uint64_t kEferIgnored = kEferLma | kEferSvme;  // WRMSR has no effect on them (3.1.7; 15.35.10)
 // DR6: what a write can change, and what always reads 1.

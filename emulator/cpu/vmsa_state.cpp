@@ -98,6 +98,7 @@ void for_plain_fields(C& core, V& vmsa, F f) {
   f(core.msr.tsc_aux, vmsa.tsc_aux);
   f(core.msr.xss, vmsa.xss);
   f(core.msr.debug_control, vmsa.dbgctl);
+  f(core.msr.spec_ctrl, vmsa.spec_ctrl);
   f(core.vec.mxcsr, vmsa.mxcsr);
   f(core.vec.xcr0, vmsa.xcr0);
   f(core.vec.pkru, vmsa.pkru);
@@ -127,8 +128,8 @@ bool zero(const std::uint8_t (&field)[kSize]) {
 
 bool reserved_fields_clear(const Vmsa& v) {
   return zero(v.reserved_0c8) && zero(v.reserved_0cc) && zero(v.reserved_0d8) && zero(v.reserved_1c0) &&
-         zero(v.reserved_248) && zero(v.reserved_298) && v.reserved_320 == 0 && zero(v.reserved_380) &&
-         zero(v.reserved_3f0) && zero(v.reserved_670);
+         zero(v.reserved_248) && zero(v.reserved_298) && v.reserved_2e4 == 0 && v.reserved_320 == 0 &&
+         zero(v.reserved_380) && zero(v.reserved_3f0) && zero(v.reserved_670);
 }
 
 bool upper_half_clear(std::uint64_t value) { return (value >> 32) == 0; }

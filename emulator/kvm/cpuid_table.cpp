@@ -20,28 +20,35 @@ constexpr std::uint32_t bits(Bits... numbers) {
 
 constexpr std::uint32_t kSignature = 0x00a00f11;  // family 25 model 1 stepping 1: EPYC of the third generation
 
-// Fn0000_0001_ECX: CMPXCHG16B, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND, hypervisor (so that Linux looks for
-// no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
-constexpr std::uint32_t kFeatures1Ecx = bits(13, 21, 22, 23, 24, 26, 30, 31);
+// Fn0000_0001_ECX: CMPXCHG16B, PCID, x2APIC, MOVBE, POPCNT, TSC deadline, XSAVE, RDRAND, hypervisor (so that Linux
+// looks for no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
+constexpr std::uint32_t kFeatures1Ecx = bits(13, 17, 21, 22, 23, 24, 26, 30, 31);
 constexpr std::uint32_t kOsxsave = bits(27);
-// Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, CMOV, PAT, PSE36, CLFLUSH,
-// MMX, FXSR, SSE, SSE2
-constexpr std::uint32_t kFeatures1Edx = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 19, 23, 24, 25, 26);
+// Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, MCA, CMOV, PAT, PSE36,
+// CLFLUSH, MMX, FXSR, SSE, SSE2
+constexpr std::uint32_t kFeatures1Edx = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
 // Those of them that Fn8000_0001_EDX repeats (SYSENTER, SSE and SSE2 it does not)
 constexpr std::uint32_t kRepeated = kFeatures1Edx & ~bits(11, 19, 25, 26);
-// Fn0000_0007_EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB
-constexpr std::uint32_t kFeatures7Ebx = bits(0, 3, 7, 8, 9, 18, 19, 20, 23, 24);
-constexpr std::uint32_t kFeatures7Ecx = bits(2);  // UMIP
-constexpr std::uint32_t kFeatures7Edx = bits(4);  // FSRM
-// Fn8000_0001_ECX: LAHF in 64-bit mode, MOV CR8 by LOCK MOV CR0, LZCNT, SSE4A, misaligned SSE, PREFETCHW
-constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 6, 7, 8);
+// Fn0000_0007_EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB
+constexpr std::uint32_t kFeatures7Ebx = bits(0, 3, 7, 8, 9, 10, 18, 19, 20, 23, 24);
+constexpr std::uint32_t kFeatures7Ecx = bits(2, 22);  // UMIP, RDPID
+constexpr std::uint32_t kFeatures7Edx = bits(4);      // FSRM
+// Fn8000_0001_ECX: LAHF in 64-bit mode, MOV CR8 by LOCK MOV CR0, LZCNT, SSE4A, misaligned SSE, PREFETCHW, OSVW,
+// topology extensions
+constexpr std::uint32_t kExtendedEcx = bits(0, 4, 5, 6, 7, 8, 9, 22);
 // Fn8000_0001_EDX: SYSCALL, NX, AMD's MMX extensions, fast FXSAVE, 1 GiB pages, RDTSCP, long mode
 constexpr std::uint32_t kExtendedEdx = kRepeated | bits(11, 20, 22, 25, 26, 27, 29);
-constexpr std::uint32_t kErrorPointers = bits(2);  // Fn8000_0008_EBX: FXSAVE and XSAVE always save x87's pointers
+// Fn8000_0008_EBX: CLZERO, FXSAVE and XSAVE always save x87's pointers, WBNOINVD; and the controls of speculation, of
+// which there is none: IBPB, IBRS, STIBP, STIBP always on, SSBD, PSFD
+constexpr std::uint32_t kSizesEbx = bits(0, 2, 9, 12, 14, 15, 17, 24, 28);
+// Fn8000_0021_EAX: breakpoints on data do not hit while an exception is delivered, LFENCE serialises, null selectors
+// clear the base
+constexpr std::uint32_t kFeatures21Eax = bits(0, 2, 6);
 // The engine does not speculate, and says so: Linux then leaves out mitigations that would cost the guest a tenth of
 // its instructions. Names and bits as in Linux arch/x86/include/asm/cpufeatures.h.
 constexpr std::uint32_t kNotSpeculating = 1U << 26 | 1U << 29;  // SSB_NO, BTC_NO
 constexpr std::uint32_t kNotOverflowing = 1U << 29;             // SRSO_NO
+constexpr std::uint32_t kNotLeaking = bits(1, 2);               // Fn8000_0021_ECX: TSA_SQ_NO, TSA_L1_NO
 constexpr std::uint32_t kInvariantTsc = bits(8);                // Fn8000_0007_EDX
 constexpr std::uint32_t kAlwaysRunningApic = bits(2);           // Fn0000_0006_EAX
 constexpr std::uint32_t kSev = bits(1, 3);                      // Fn8000_001F_EAX: SEV, SEV-ES
@@ -121,14 +128,21 @@ std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
       entry(0x80000002, 0, 0, 0, 0),
       entry(0x80000003, 0, 0, 0, 0),
       entry(0x80000004, 0, 0, 0, 0),
-      entry(0x80000005, 0xff40ff40, 0xff40ff40, 0x20080140, 0x20080140),  // L1: 32 KiB each, 8 ways, lines of 64 bytes
-      entry(0x80000006, 0, 0x42004200, 0x02006140, 0),                    // L2: 512 KiB, 8 ways
+      // L1: 32 KiB each, L2: 512 KiB, 8 ways; L3: 32 MiB, 16 ways; lines of 64 bytes
+      entry(0x80000005, 0x01ff01ff, 0x01ff01ff, 0x20080140, 0x20080140),
+      entry(0x80000006, 0, 0x42004200, 0x02006140, 0x01008140),
       entry(0x80000007, 0, 0, 0, kInvariantTsc),
-      entry(0x80000008, 48 << 8 | 48, kErrorPointers | kNotSpeculating, 0, 0),
+      entry(0x80000008, 48 << 8 | 48, kSizesEbx | kNotSpeculating, 0, 0),
+      indexed(0x8000001d, 0, 0x121, 0x01c0003f, 0x3f, 1),
+      indexed(0x8000001d, 1, 0x122, 0x01c0003f, 0x3f, 1),
+      indexed(0x8000001d, 2, 0x043, 0x01c0003f, 0x3ff, 0),
+      indexed(0x8000001d, 3, 0x163, 0x03c0003f, 0x7fff, 2),
+      indexed(0x8000001d, 4, 0, 0, 0, 0),
+      entry(0x8000001e, 0, 0, 0, 0),
       entry(0x8000001f, kSev, kReducedBits << 6 | c_bit, Platform::kLimits.max_asid,
             Platform::kLimits.min_plain_sev_asid),
       entry(0x80000020, 0, 0, 0, 0),
-      entry(0x80000021, kNotOverflowing, 0, 0, 0),
+      entry(0x80000021, kFeatures21Eax | kNotOverflowing, 0, kNotLeaking, 0),
   };
   char brand[48] = {};
   std::memcpy(brand, kBrand.data(), kBrand.size());

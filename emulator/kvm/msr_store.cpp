@@ -23,35 +23,42 @@ struct Range {
   Kind kind;
   std::uint64_t value;
 };
+constexpr std::uint32_t kMceBanks = 10;  // as many as QEMU gives
+constexpr std::uint32_t kMcgCtl = 0x17b;
+constexpr std::uint32_t kFirstBank = 0x400;
+constexpr std::uint64_t kAllOnes = ~std::uint64_t{0};
 constexpr Range kRanges[] = {
-    {0x10, 0x10, Kind::kIgnored, 0},           // TSC: the virtual clock cannot be moved
-    {0x17, 0x17, Kind::kIgnored, 0},           // PLATFORM_ID
-    {0x79, 0x79, Kind::kIgnored, 0},           // microcode update, Intel's
-    {0x8b, 0x8b, Kind::kIgnored, 0x01000065},  // PATCH_LEVEL
-    {0xfe, 0xfe, Kind::kFixed, 0x508},         // MTRRcap: 8 variable, fixed ones, write combining
-    {0x179, 0x179, Kind::kFixed, 0},           // MCG_CAP: no banks
-    {0x17a, 0x17a, Kind::kStored, 0},          // MCG_STATUS
-    {0x1a0, 0x1a0, Kind::kStored, 1},          // MISC_ENABLE, Intel's: fast strings
-    {0x1d9, 0x1d9, Kind::kIgnored, 0},         // DEBUGCTL
-    {0x1db, 0x1de, Kind::kIgnored, 0},         // last branch and exception
-    {0x200, 0x20f, Kind::kStored, 0},          // variable MTRRs
-    {0x250, 0x250, Kind::kStored, 0},          // fixed MTRRs
+    {0x10, 0x10, Kind::kIgnored, 0},                  // TSC: the virtual clock cannot be moved
+    {0x17, 0x17, Kind::kIgnored, 0},                  // PLATFORM_ID
+    {0x79, 0x79, Kind::kIgnored, 0},                  // microcode update, Intel's
+    {0x8b, 0x8b, Kind::kIgnored, 0x01000065},         // PATCH_LEVEL
+    {0xfe, 0xfe, Kind::kFixed, 0x508},                // MTRRcap: 8 variable, fixed ones, write combining
+    {0x179, 0x179, Kind::kFixed, 0x100 | kMceBanks},  // MCG_CAP: there is an MCG_CTL
+    {0x17a, 0x17a, Kind::kStored, 0},                 // MCG_STATUS
+    {kMcgCtl, kMcgCtl, Kind::kStored, kAllOnes},
+    {0x1a0, 0x1a0, Kind::kStored, 1},   // MISC_ENABLE, Intel's: fast strings
+    {0x1d9, 0x1d9, Kind::kIgnored, 0},  // DEBUGCTL
+    {0x1db, 0x1de, Kind::kIgnored, 0},  // last branch and exception
+    {0x200, 0x20f, Kind::kStored, 0},   // variable MTRRs
+    {0x250, 0x250, Kind::kStored, 0},   // fixed MTRRs
     {0x258, 0x259, Kind::kStored, 0},
     {0x268, 0x26f, Kind::kStored, 0},
-    {0x2ff, 0x2ff, Kind::kStored, 0},                  // MTRRdefType
-    {0xc0010000, 0xc0010007, Kind::kIgnored, 0},       // K7 performance counters
-    {0xc0010010, 0xc0010010, Kind::kIgnored, 0},       // SYSCFG
-    {0xc0010015, 0xc0010015, Kind::kStored, 1 << 24},  // HWCR: the TSC counts at the P0 frequency
-    {0xc001001a, 0xc001001a, Kind::kIgnored, 0},       // TOP_MEM
-    {0xc001001d, 0xc001001d, Kind::kIgnored, 0},       // TOP_MEM2
-    {0xc001001f, 0xc001001f, Kind::kIgnored, 0},       // NB_CFG
-    {0xc0010055, 0xc0010055, Kind::kIgnored, 0},       // INT_PENDING_MSG
-    {0xc0010114, 0xc0010114, Kind::kIgnored, 0},       // VM_CR
-    {0xc0011020, 0xc0011020, Kind::kIgnored, 0},       // LS_CFG
-    {0xc0011022, 0xc0011022, Kind::kIgnored, 0},       // DC_CFG
-    {0xc0011023, 0xc0011023, Kind::kIgnored, 0},       // BU_CFG
-    {0xc0011029, 0xc0011029, Kind::kStored, 2},        // DE_CFG: LFENCE serialises
-    {0xc001102a, 0xc001102a, Kind::kIgnored, 0},       // BU_CFG2
+    {0x2ff, 0x2ff, Kind::kStored, 0},                                // MTRRdefType
+    {kFirstBank, kFirstBank + 4 * kMceBanks - 1, Kind::kStored, 0},  // the banks: MCi_CTL, STATUS, ADDR, MISC
+    {0xc0010000, 0xc0010007, Kind::kIgnored, 0},                     // K7 performance counters
+    {0xc0010010, 0xc0010010, Kind::kIgnored, 0},                     // SYSCFG
+    {0xc0010015, 0xc0010015, Kind::kStored, 1 << 24},                // HWCR: the TSC counts at the P0 frequency
+    {0xc001001a, 0xc001001a, Kind::kIgnored, 0},                     // TOP_MEM
+    {0xc001001d, 0xc001001d, Kind::kIgnored, 0},                     // TOP_MEM2
+    {0xc001001f, 0xc001001f, Kind::kIgnored, 0},                     // NB_CFG
+    {0xc0010055, 0xc0010055, Kind::kIgnored, 0},                     // INT_PENDING_MSG
+    {0xc0010114, 0xc0010114, Kind::kIgnored, 0},                     // VM_CR
+    {0xc0010140, 0xc0010141, Kind::kFixed, 0},                       // OSVW: no erratum needs a workaround
+    {0xc0011020, 0xc0011020, Kind::kIgnored, 0},                     // LS_CFG
+    {0xc0011022, 0xc0011022, Kind::kIgnored, 0},                     // DC_CFG
+    {0xc0011023, 0xc0011023, Kind::kIgnored, 0},                     // BU_CFG
+    {0xc0011029, 0xc0011029, Kind::kStored, 2},                      // DE_CFG: LFENCE serialises
+    {0xc001102a, 0xc001102a, Kind::kIgnored, 0},                     // BU_CFG2
 };
 static_assert(std::is_sorted(std::begin(kRanges), std::end(kRanges),
                              [](const Range& a, const Range& b) { return a.last < b.first; }));
@@ -77,6 +84,25 @@ bool mtrr_valid(std::uint32_t index, std::uint64_t value) {
   }
   if (index & 1) return !(value & ~(kPhysicalMask & ~std::uint64_t{0x7ff}));
   return !(value & ~(kPhysicalMask & ~std::uint64_t{0xf00})) && memory_type_valid(value & 0xff);
+}
+
+bool machine_check(std::uint32_t index) {
+  return index == kMcgCtl || (index >= kFirstBank && index < kFirstBank + 4 * kMceBanks);
+}
+
+// Linux arch/x86/kvm/x86.c set_msr_mce(): a control is all ones or none, two bits apart that Linux clears on some
+// processors; a status can only be cleared.
+bool machine_check_valid(std::uint32_t index, std::uint64_t value) {
+  constexpr std::uint64_t kClearedByLinux = 1U << 10 | 1;
+  if (index == kMcgCtl) return value == 0 || value == kAllOnes;
+  switch (index % 4) {
+    case 0:
+      return value == 0 || (value | kClearedByLinux) == kAllOnes;
+    case 1:
+      return value == 0;
+    default:
+      return true;
+  }
 }
 
 constexpr std::uint32_t kIndices[] = {
@@ -105,6 +131,7 @@ bool MsrStore::write(std::uint32_t index, std::uint64_t value) {
       return true;
     case Kind::kStored:
       if (index >= 0x200 && index <= 0x2ff && !mtrr_valid(index, value)) return false;
+      if (machine_check(index) && !machine_check_valid(index, value)) return false;
       values_[index] = value;
       return true;
   }

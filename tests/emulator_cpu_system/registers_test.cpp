@@ -82,7 +82,6 @@ TEST_CASE("Refused control register values raise #GP(0) and change nothing") {
       {"PG off in 64-bit mode", kMovCr0Rax, Mode::kLong64, cr0},
       {"PAE off in long mode", kMovCr4Rax, Mode::kLong64, kCr4Mce},
       {"unknown CR4 bit", kMovCr4Rax, Mode::kLong64, kCr4Pae | 1 << 13},
-      {"PCIDE", kMovCr4Rax, Mode::kLong64, kCr4Pae | 1 << 17},
       {"CR3 beyond the address width", kMovCr3Rax, Mode::kLong64, kPml4 | std::uint64_t{1} << 50},
       {"CR8 above 15", kMovCr8Rax, Mode::kLong64, 16},
   };

@@ -163,7 +163,8 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->type_name("FILE");
   run->add_option("--cpus", options.cpus, "number of vCPUs")->type_name("N")->capture_default_str();
   options.cpu_type = sev::kDefaultCpuType;
-  run->add_option("--cpu-type", options.cpu_type, "CPU type whose signature the guest sees: " + sev::cpu_type_names())
+  run->add_option("--cpu-type", options.cpu_type,
+                  "CPU type that the guest sees, as far as the host has it: " + sev::cpu_type_names())
       ->type_name("NAME")
       ->capture_default_str();
   run->add_option("--memory", options.memory, "the guest's memory, with K, M, G or T (MiB without)")
@@ -207,6 +208,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   sev::require_sev_es_policy(config.policy);
   config.vcpus = parse_number<unsigned>("--cpus", options.cpus, 1, kMaxVcpus);
   config.cpu_signature = sev::cpu_signature(sev::find_cpu_type(options.cpu_type));
+  config.cpu_model = vmm::find_cpu_model(options.cpu_type);
   config.memory = vmm::parse_size("--memory", options.memory);
   (void)vmm::make_memory_map(config.memory);
   if (command.count("--timeout") != 0) config.timeout = parse_timeout(options.timeout);
