@@ -3,9 +3,12 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <fstream>
+#include <iomanip>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -17,6 +20,8 @@
 #include "sev/initial_vmsa.hpp"
 #include "sev/launch_digest.hpp"
 #include "sev/measurement.hpp"
+#include "sev/policy.hpp"
+#include "sev/verification.hpp"
 
 using namespace sevisor;
 using namespace sevisor::sev;
@@ -152,6 +157,52 @@ TEST_CASE("firmware that cannot start a SEV-ES guest is refused") {
   CHECK(require_ap_reset_address(full) == 0x0080b004);
   CHECK(require_hashes_area(full).base == 0x810c00);
   CHECK(full.secret_area()->size == 0xc00);
+}
+
+TEST_CASE("virt-qemu-sev-validate's cases have these launch digests, by the hashes of their files") {
+  unsigned checked = 0;
+  for (const json& vector : vectors()["validate_cases"]) {
+    CAPTURE(vector["name"].get<std::string>());
+    std::map<std::string, std::string> options;
+    {
+      std::istringstream words(vector["cmd"].get<std::string>());
+      std::string option;
+      for (std::string word; words >> std::quoted(word, '\'');) {
+        if (!option.empty()) options[option] = word;
+        option = word.starts_with("--") ? word : "";
+      }
+    }
+    const auto number = [&](const char* option) { return static_cast<unsigned>(std::stoul(options.at(option))); };
+    const auto hash_of = [&](const std::string& name) {
+      return array_from_hex<32>(vectors()["inputs"][name]["sha256"].get<std::string>());
+    };
+    const std::string firmware_name = options.at("--firmware");
+    const auto firmware = input(firmware_name, vectors()["inputs"][firmware_name]["sha256"]);
+    if (!firmware) {
+      WARN("SKIP: the firmware is absent or another version: " << firmware_name);
+      continue;
+    }
+    ++checked;
+    ExpectedGuest guest;
+    guest.firmware = *firmware;
+    guest.es = (vector["policy"].get<unsigned>() & kPolicyEs) != 0;
+    if (options.contains("--kernel")) {
+      guest.kernel = KernelHashes{cmdline_hash(options["--cmdline"]), sha256({}), hash_of(options["--kernel"])};
+      if (options.contains("--initrd")) guest.kernel->initrd = hash_of(options["--initrd"]);
+    }
+    if (guest.es) {
+      guest.vcpus = number("--num-cpus");
+      guest.ap_reset_address = require_ap_reset_address(parse_footer_table(*firmware));
+      if (options.contains("--vmsa-cpu0")) {  // as sev-snp-measure writes them, of an EPYC-v4
+        guest.vmsa_kind = {.form = VmsaForm::kInit2, .cpu_signature = cpu_signature(find_cpu_type("EPYC-v4"))};
+      } else {
+        guest.vmsa_kind.cpu_signature =
+            cpu_signature(number("--cpu-family"), number("--cpu-model"), number("--cpu-stepping"));
+      }
+    }
+    CHECK(to_hex(expected_digest(guest)) == vector["launch_digest"].get<std::string>());
+  }
+  CHECK((checked == 7 || checked == 0));  // 0: without Debian's package ovmf
 }
 
 TEST_CASE("the hashes table has QEMU's bytes") {

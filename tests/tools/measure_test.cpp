@@ -48,7 +48,6 @@ TEST_CASE("measure prints the digests of sev-snp-measure, and in the form of KVM
     const std::string name = vector["args"].dump();
     const auto given = options_of(vector, vectors);
     if (!given) {
-      WARN("SKIP: an input is absent or another version: " << name);
       ++skipped;
       continue;
     }
@@ -70,7 +69,11 @@ TEST_CASE("measure prints the digests of sev-snp-measure, and in the form of KVM
     CHECK(sevisor::test::sevisor(folder, args).out ==
           vector[has_other ? "launch_digest_kvm_sev_es_init" : "launch_digest"].get<std::string>());
   }
-  WARN(checked << " digest vectors checked, " << skipped << " skipped");
+  if (skipped != 0) {
+    skip(
+        std::to_string(skipped) + " of " + std::to_string(checked + skipped) +
+        " digest vectors by the command, for want of their files; the test 'sev' computes them from the files' hashes");
+  }
   CHECK(checked >= 8);  // those whose inputs are all in this repository
 }
 
@@ -90,10 +93,10 @@ TEST_CASE("measure writes digests as base64 and VMSAs as files") {
   CHECK(hash_of("vmsa1.bin") == "7ff723da33f39dedbe8336bb697e0a2f76471690074d5902e1a8177cd5312c95");
   CHECK(hash_of("vmsa2.bin") == "7ff723da33f39dedbe8336bb697e0a2f76471690074d5902e1a8177cd5312c95");
   CHECK_FALSE(read_file(folder / "vmsa3.bin"));
-  check_refused(sevisor::test::sevisor(folder, args), "it exists already");
-  std::vector<std::string> again = args;
-  again.emplace_back("--force");
-  CHECK(sevisor::test::sevisor(folder, again).code == 0);
+  // A second time, as sev-snp-measure does it: they are replaced.
+  put_file(folder / "vmsa1.bin", Bytes(3));
+  CHECK(sevisor::test::sevisor(folder, args).code == 0);
+  CHECK(hash_of("vmsa1.bin") == "7ff723da33f39dedbe8336bb697e0a2f76471690074d5902e1a8177cd5312c95");
 }
 
 TEST_CASE("measure tells all parts as JSON") {
@@ -149,6 +152,9 @@ TEST_CASE("measure refuses what would give a wrong digest") {
   refused({"--mode", "seves", "--ovmf", full, "--vcpu-type", "EPYC"}, "--vcpus");
   refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1"}, "--vcpu-type");
   refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1", "--vcpu-type", "Pentium"}, "no such type");
+  refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1", "--vcpu-family", "25"}, "only a part");
+  refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1", "--vcpu-type", "EPYC", "--vcpu-model", "1"},
+          "only a part");
   refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1", "--vcpu-type", "EPYC", "--vmm-type", "Xen"}, "no such");
   refused({"--mode", "seves", "--ovmf", full, "--vcpus", "1", "--vcpu-sig", "0x1ffffffff"}, "not a number");
   // Zero, or no, reset address and more than one vCPU.

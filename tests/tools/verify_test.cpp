@@ -74,6 +74,7 @@ TEST_CASE("verify accepts what virt-qemu-sev-validate accepted, and nothing that
   Vectors vectors(folder);
   put_keys(folder);
   unsigned checked = 0;
+  unsigned skipped = 0;
   for (const json& vector : vectors["validate_cases"]) {
     Words args = split(vector["cmd"].get<std::string>());
     args[0] = "verify";
@@ -91,13 +92,13 @@ TEST_CASE("verify accepts what virt-qemu-sev-validate accepted, and nothing that
           continue;
         }
         (void)digest_of(folder, {"--vcpus", "2", "--vcpu-type", "EPYC-v4", "--ovmf", *firmware, "--init-api", "init2",
-                                 "--dump-vmsa", "--force"});
+                                 "--dump-vmsa"});
         args[i + 1] = args[i] == "--vmsa-cpu0" ? "vmsa0.bin" : "vmsa1.bin";
       }
     }
     const std::string name = vector["name"];
     if (missing) {
-      WARN("SKIP: an input is absent or another version: " << name);
+      ++skipped;
       continue;
     }
     CAPTURE(name);
@@ -111,7 +112,12 @@ TEST_CASE("verify accepts what virt-qemu-sev-validate accepted, and nothing that
     CHECK(sevisor::test::sevisor(folder, other).code == 1);
     ++checked;
   }
-  WARN(checked << " of " << vectors["validate_cases"].size() << " cases of virt-qemu-sev-validate checked");
+  if (skipped != 0) {
+    skip(std::to_string(skipped) + " of " + std::to_string(checked + skipped) +
+         " cases of virt-qemu-sev-validate by the command, for want of their files; the test 'sev' computes them from "
+         "the "
+         "files' hashes");
+  }
 }
 
 TEST_CASE("verify says in what a launch differs") {

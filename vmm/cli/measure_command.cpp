@@ -40,8 +40,8 @@ struct MeasureOptions {
   std::string vcpu_type;
   std::string vcpu_sig;
   std::string vcpu_family;
-  std::string vcpu_model = "0";
-  std::string vcpu_stepping = "0";
+  std::string vcpu_model;
+  std::string vcpu_stepping;
   std::string vmm_type = "QEMU";
   std::string ovmf;
   std::string ovmf_hash;
@@ -53,7 +53,6 @@ struct MeasureOptions {
   std::string vmsa_features = "0";
   std::string output_format = "hex";
   bool dump_vmsa = false;
-  bool force = false;
   bool verbose = false;
   std::string tik;
   std::string api_major;
@@ -96,7 +95,13 @@ struct Measured {
 };
 
 std::uint32_t cpu_signature_of(const CLI::App& command, const MeasureOptions& options) {
-  if (command.count("--vcpu-family") != 0) {
+  const std::size_t parts =
+      command.count("--vcpu-family") + command.count("--vcpu-model") + command.count("--vcpu-stepping");
+  if (parts != 0) {
+    if (parts != 3) {
+      refuse("measure a SEV-ES guest", "only a part of the CPU's signature is given",
+             "Give --vcpu-family, --vcpu-model and --vcpu-stepping, all three.");
+    }
     const auto family = parse_integer("--vcpu-family", options.vcpu_family, 0, 270);
     const auto model = parse_integer("--vcpu-model", options.vcpu_model, 0, 255);
     const auto stepping = parse_integer("--vcpu-stepping", options.vcpu_stepping, 0, 15);
@@ -141,10 +146,11 @@ void compute(const FirmwareFile& firmware, Measured& measured) {
   measured.digest = hash.finish();
 }
 
-void dump_vmsas(const Measured& measured, Overwrite overwrite) {
+// Replaces files, as sev-snp-measure does.
+void dump_vmsas(const Measured& measured) {
   for (unsigned index = 0; index < measured.vcpus; ++index) {
     const sev::Vmsa& page = index == 0 ? measured.pages.bsp : measured.pages.ap;
-    write_file(fmt::format("vmsa{}.bin", index), std::as_bytes(std::span(&page, 1)), Readable::kAll, overwrite);
+    write_file(fmt::format("vmsa{}.bin", index), std::as_bytes(std::span(&page, 1)), Readable::kAll, Overwrite::kYes);
   }
 }
 
@@ -239,7 +245,7 @@ int measure(const CLI::App& command, const MeasureOptions& options) {
            "Find out which of the two is right.");
   }
   add_measurement(command, options, measured);
-  if (options.dump_vmsa) dump_vmsas(measured, options.force ? Overwrite::kYes : Overwrite::kNo);
+  if (options.dump_vmsa) dump_vmsas(measured);
 
   std::string text = sev::to_hex(measured.digest);
   if (options.output_format == "base64") text = sev::to_base64(measured.digest);
@@ -282,7 +288,6 @@ Command add_measure_command(CLI::App& app) {
   add("--guest-features", options->guest_features, "NUMBER", "SEV-SNP's; accepted and of no effect here");
   add("--output-format", options->output_format, "hex|base64|json", "json tells all parts")->capture_default_str();
   measure_app->add_flag("--dump-vmsa", options->dump_vmsa, "write each measured VMSA to vmsaN.bin in this folder");
-  measure_app->add_flag("--force", options->force, "let --dump-vmsa replace files");
   measure_app->add_flag("-v,--verbose", options->verbose, "say in words what is printed");
   add("--tik", options->tik, "FILE", "the guest's integrity key, to compute the measurement");
   add("--api-major", options->api_major, "N", "the platform's API version");
