@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "sev/public_key.hpp"
@@ -98,7 +99,8 @@ class RootCertificate {
   [[nodiscard]] bool is_signed_by(const RootCertificate& signer) const;
 
  private:
-  RootCertificate(std::span<const std::byte> bytes, PublicKey key) : bytes_(bytes.begin(), bytes.end()), key_(key) {}
+  RootCertificate(std::span<const std::byte> bytes, PublicKey key)
+      : bytes_(bytes.begin(), bytes.end()), key_(std::move(key)) {}
 
   std::vector<std::byte> bytes_;
   PublicKey key_;
