@@ -1,4 +1,8 @@
-// Entry of the 64-bit stage and of its exceptions.
+// Entry of the 64-bit stage and of its exceptions (APM vol. 2 chapter 8), and other code that C++ has no words for.
+#include "firmware/layout.h"
+
+#define CR0_CACHE_OFF 0x60000000 /* CD, NW */
+
   .section .text.entry, "ax"
   .code64
   .globl stage2_entry
@@ -101,5 +105,29 @@ enter_kernel:
   xorl %ebp, %ebp
   xorl %edi, %edi
   jmp *%rax
+
+// Where application processors without encrypted state start, copied to FW_AP_JUMP_TABLE, which is theirs then: a SIPI names
+// a page. Each writes the MSR that the first one wrote, counts itself and halts until the operating system sends INIT.
+  .code16
+  .globl ap_plain, ap_plain_end
+ap_plain:
+  jmp 1f
+  .org ap_plain + FW_AP_PLAIN_CODE
+1:
+  cli
+  xorw %ax, %ax
+  movw %ax, %ds
+  movl %cr0, %eax
+  andl $~CR0_CACHE_OFF, %eax
+  movl %eax, %cr0
+  movl FW_AP_MSR, %ecx
+  movl FW_AP_MSR + 4, %eax
+  movl FW_AP_MSR + 8, %edx
+  wrmsr
+  lock incl FW_AP_COUNT
+2:
+  hlt
+  jmp 2b
+ap_plain_end:
 
   .section .note.GNU-stack, "", @progbits

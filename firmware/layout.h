@@ -14,6 +14,8 @@
 #define FW_AP_READY 0x8014      /* u32: so many of them may send their request, or: */
 #define FW_AP_READY_OVER 0xffffffff /* no more requests, all go to the hold */
 #define FW_AP_DONE 0x8018       /* u32: so many have sent it */
+#define FW_AP_MSR 0x8020        /* u32 number, u32 low, u32 high half: what they write where nobody has to be asked */
+#define FW_AP_PLAIN_CODE 0x30   /* offset of ap_plain's body in the page, behind these */
 #define FW_AP_REQUESTS 64       /* the pages of FW_BOUNCE, each a GHCB that one of them sends as it finds it */
 #define FW_SECRET_PAGE 0x9000   /* private page with the two areas; RAM to the operating system */
 #define FW_SECRET_AREA 0x9000   /* named in the footer table: LAUNCH_SECRET puts a secret here */

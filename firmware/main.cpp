@@ -75,8 +75,8 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   MemoryMap map;
   check(read_memory_map(*fw_cfg, map));
   const Processors processors = start_processors(*fw_cfg, types);
-  if (sev_es_active() && processors.started + 1 != processors.expected) {
-    print_line(std::uint64_t{processors.started}, " of ", std::uint64_t{processors.expected - 1},
+  if (processors.missing != 0) {
+    print_line(std::uint64_t{processors.others - processors.missing}, " of ", std::uint64_t{processors.others},
                processors.jump_table ? " application processors started"
                                      : " application processors started: the hypervisor takes no AP jump table");
   }

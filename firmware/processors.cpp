@@ -24,24 +24,42 @@ constexpr std::uint64_t kApicAddress = 0xfee00000;  // as after reset
 constexpr std::uint32_t kMsrX2Icr = 0x830;
 constexpr std::uint64_t kIcrLow = 0x300;
 constexpr std::uint64_t kIcrHigh = 0x310;
-constexpr std::uint32_t kIcrInit = 0x000c4500;  // all but self, level assert, INIT
-constexpr std::uint32_t kIcrStartup =
-    0x000c4600;  // all but self, level assert, STARTUP; the vector is ignored under SEV-ES
+constexpr std::uint32_t kIcrInit = 0x000c4500;      // all but self, level assert, INIT
+constexpr std::uint32_t kIcrStartup = 0x000c4600;   // all but self, level assert, STARTUP; plus the page of its code
+constexpr std::uint32_t kCpuidEcxX2Apic = 1 << 21;  // leaf 1
+constexpr unsigned kXApicIds = 255;                 // 8 bits, of which one value means all
 
 // About a second on the fastest processors, more on others; the second limit is for a clock that stands still.
 constexpr std::uint64_t kWaitTicks = 5'000'000'000;
 constexpr unsigned kWaitRounds = 1 << 26;
 
-bool send_to_others(std::uint32_t command) noexcept {
-  std::uint64_t base = 0;
-  if (!read_msr_or_fault(kMsrApicBase, &base) || (base & kApicBaseEnabled) == 0) return false;
-  if ((base & kApicBaseX2) != 0) return write_msr_or_fault(kMsrX2Icr, command);
-  // The MSR is the hypervisor's word: anywhere else the writes might go to private memory.
-  if ((base & kApicBaseMask) != kApicAddress) return false;
-  mmio_write32(kApicAddress + kIcrHigh, 0);
-  mmio_write32(kApicAddress + kIcrLow, command);
-  return true;
-}
+// The local APIC of the processor that this runs on.
+class LocalApic {
+ public:
+  // Nothing when it is off, or where it cannot be reached. `ids`: how many have to be told apart.
+  [[nodiscard]] static std::optional<LocalApic> open(unsigned ids) noexcept {
+    std::uint64_t base = 0;
+    if (!read_msr_or_fault(kMsrApicBase, &base) || (base & kApicBaseEnabled) == 0) return std::nullopt;
+    bool x2 = (base & kApicBaseX2) != 0;
+    if (!x2 && ids > kXApicIds && (cpuid(1).ecx & kCpuidEcxX2Apic) != 0) {
+      x2 = write_msr_or_fault(kMsrApicBase, base | kApicBaseX2);
+    }
+    // The MSR is the hypervisor's word: anywhere else the writes might go to private memory.
+    if (!x2 && (base & kApicBaseMask) != kApicAddress) return std::nullopt;
+    return LocalApic(x2);
+  }
+
+  [[nodiscard]] bool send_to_others(std::uint32_t command) const noexcept {
+    if (x2_) return write_msr_or_fault(kMsrX2Icr, command);
+    mmio_write32(kApicAddress + kIcrHigh, 0);
+    mmio_write32(kApicAddress + kIcrLow, command);
+    return true;
+  }
+
+ private:
+  explicit LocalApic(bool x2) noexcept : x2_(x2) {}
+  bool x2_;
+};
 
 volatile std::uint32_t& shared_word(std::uint64_t address) noexcept {
   return *reinterpret_cast<volatile std::uint32_t*>(address);
@@ -85,20 +103,22 @@ std::uint32_t prepare_requests(std::uint32_t first, std::uint32_t others, const 
   shared_word(FW_AP_READY) = end;
   return end;
 }
-}  // namespace
 
-Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types) noexcept {
-  Processors result;
-  const auto count = fw_cfg.read32(FwCfgKey::kNumberOfCpus);
-  result.expected = count && (*count & 0xffff) != 0 ? *count & 0xffff : 1;
-  if (!sev_es_active()) return result;
+extern "C" const std::byte ap_plain[], ap_plain_end[];  // entry.S
 
-  __builtin_memset(reinterpret_cast<void*>(FW_AP_JUMP_TABLE), 0, kPageSize);
-  const auto reply = request(ghcb::kExitApJumpTable, kJumpTableSet, FW_AP_JUMP_TABLE);
-  result.jump_table = reply.status == ghcb::guest::Reply::Status::kSuccess;
-  const std::uint32_t others = result.expected - 1;
-  if (others == 0 || !result.jump_table) return result;
+// Each writes the MSR at once.
+void start_plain(const LocalApic& apic, std::uint32_t others, const MsrWrite& write) noexcept {
+  __builtin_memcpy(reinterpret_cast<void*>(FW_AP_JUMP_TABLE), ap_plain,
+                   static_cast<std::size_t>(ap_plain_end - ap_plain));
+  shared_word(FW_AP_MSR) = write.msr;
+  shared_word(FW_AP_MSR + 4) = static_cast<std::uint32_t>(write.value);
+  shared_word(FW_AP_MSR + 8) = static_cast<std::uint32_t>(write.value >> 32);
+  if (!apic.send_to_others(kIcrInit) || !apic.send_to_others(kIcrStartup | FW_AP_JUMP_TABLE / kPageSize)) return;
+  static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
+}
 
+// SEV-ES: each asks for the MSR, then holds.
+void start_held(const LocalApic& apic, std::uint32_t others, const std::optional<MsrWrite>& types) noexcept {
   // Most often all requests are there before a processor asks, and none has to wait. What the hypervisor answers is of
   // no matter: the operating system sets the memory types again, and says so if they were wrong.
   std::uint32_t ready = 0;
@@ -107,7 +127,8 @@ Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types)
   } else {
     shared_word(FW_AP_READY) = FW_AP_READY_OVER;
   }
-  if (!send_to_others(kIcrInit) || !send_to_others(kIcrStartup)) return result;
+  // A started processor keeps its registers, so the SIPI's vector says nothing.
+  if (!apic.send_to_others(kIcrInit) || !apic.send_to_others(kIcrStartup)) return;
   // More than there should be do not count: a processor of its own number gets a request, no other.
   if (types) {
     while (wait_for([ready] { return shared_word(FW_AP_DONE) >= ready; }) && ready < others) {
@@ -117,8 +138,25 @@ Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types)
   } else {
     static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
   }
+}
+}  // namespace
+
+Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types) noexcept {
+  const auto count = fw_cfg.read32(FwCfgKey::kNumberOfCpus);
+  const std::uint32_t others = count && (*count & 0xffff) != 0 ? (*count & 0xffff) - 1 : 0;
+  Processors result{.others = others};
+  __builtin_memset(reinterpret_cast<void*>(FW_AP_JUMP_TABLE), 0, kPageSize);
+  if (sev_es_active()) {
+    const auto reply = request(ghcb::kExitApJumpTable, kJumpTableSet, FW_AP_JUMP_TABLE);
+    result.jump_table = reply.status == ghcb::guest::Reply::Status::kSuccess;
+  }
+  const bool needed = others != 0 && (sev_es_active() || types);
+  if (!needed) return result;
+  const auto apic = result.jump_table ? LocalApic::open(others + 1) : std::nullopt;
+  if (apic && sev_es_active()) start_held(*apic, others, types);
+  if (apic && !sev_es_active()) start_plain(*apic, others, *types);
   const std::uint32_t arrived = shared_word(FW_AP_COUNT);
-  result.started = arrived < others ? arrived : others;
+  result.missing = arrived < others ? others - arrived : 0;
   return result;
 }
 

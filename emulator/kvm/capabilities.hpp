@@ -5,7 +5,7 @@
 
 namespace sevisor::emulator {
 
-inline constexpr int kMaxVcpus = 64;
+inline constexpr int kMaxVcpus = 512;
 
 // KVM_CAP_VM_TYPES. Plain SEV is there as on a machine whose firmware gave all ASIDs to SEV-ES: VMs of its type can be
 // made, and KVM_SEV_INIT2 then finds no ASID for them (ENOTTY).

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
@@ -42,7 +43,7 @@ bool Vcpu::prepare_cpu() {
     CpuConfig config{.c_bit = vm_.platform().options().c_bit,
                      .physical_bits = 48,
                      .tsc_per_instruction = vm_.platform().options().tsc_per_instruction,
-                     .random_seed = vm_.platform().options().seed * 64 + id_};
+                     .random_seed = vm_.platform().options().seed * kMaxVcpus + id_};
     if (const auto* sizes = find_cpuid(cpuid_, kAddressSizesLeaf, 0)) {
       if (const std::uint32_t bits = sizes->eax & 0xff; bits >= 36 && bits <= 51) config.physical_bits = bits;
     }

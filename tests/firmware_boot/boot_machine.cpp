@@ -36,6 +36,8 @@ constexpr std::uint64_t kDeliveryModeMask = 0x700;
 constexpr std::uint64_t kInit = 0x500;
 constexpr std::uint64_t kStartup = 0x600;
 constexpr std::uint32_t kMsrApicBase = 0x1b;
+constexpr std::uint32_t kMsrX2Icr = 0x830;
+constexpr std::uint64_t kApicBaseX2 = 1 << 10;
 constexpr std::uint32_t kMsrMtrrCap = 0xfe;
 
 constexpr std::size_t kSetupBytes = 1024;
@@ -85,7 +87,7 @@ struct BootMachine::Impl final : devices::GuestDma {
     void set_ghcb_msr(std::uint64_t value) override { cpu.set_ghcb_msr(value); }
     ghcb::CpuidValues cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t>) override;
     std::optional<std::uint64_t> read_msr(std::uint32_t index) override;
-    bool write_msr(std::uint32_t, std::uint64_t) override { return true; }
+    bool write_msr(std::uint32_t index, std::uint64_t value) override;
     std::uint64_t hypercall(const ghcb::Hypercall&) override { return 0; }
     bool port(const ghcb::PortAccess& access) override;
     bool mmio(const ghcb::MmioAccess& access) override;
@@ -98,6 +100,7 @@ struct BootMachine::Impl final : devices::GuestDma {
     ghcb::Service service;
     VcpuState state;
     bool started = false;
+    std::uint64_t apic_base;
   };
 
   Impl(Lies told, unsigned count);
@@ -126,6 +129,7 @@ struct BootMachine::Impl final : devices::GuestDma {
   std::uint64_t jump_table = 0;
   std::uint64_t vmgexits = 0;
   std::uint64_t page_replies = 0;
+  unsigned x2_commands = 0;
   std::string console;
 };
 
@@ -134,7 +138,8 @@ BootMachine::Impl::Vcpu::Vcpu(Impl& owner, unsigned index)
       cpu({.c_bit = kCBit, .tsc_per_instruction = kTicks, .random_seed = index}, owner.memory, *owner.code,
           owner.clock),
       service({.c_bit = kCBit, .min_version = owner.lies.min_version, .max_version = owner.lies.max_version}, *this),
-      state(index == 0 ? VcpuState::kRuns : VcpuState::kUnstarted) {
+      state(index == 0 ? VcpuState::kRuns : VcpuState::kUnstarted),
+      apic_base(owner.lies.apic_base) {
   const std::uint32_t reset =
       index == 0 ? sev::kBspResetAddress : sev::require_ap_reset_address(sev::parse_footer_table(firmware::image()));
   if (!cpu.load(sev::initial_vmsa(reset, kSignature, sev::VmsaForm::kEsInit))) std::abort();
@@ -149,7 +154,7 @@ ghcb::CpuidValues BootMachine::Impl::Vcpu::cpuid(std::uint32_t leaf, std::uint32
       values = {0xd, 0x68747541, 0x444d4163, 0x69746e65};
       break;
     case 1:
-      values = {kSignature, 0x800, 0xc0000001, 0x078bfbff};
+      values = {kSignature, 0x800, 0xc0200001, 0x078bfbff};  // x2APIC among others
       break;
     case 0x80000000:
       values.eax = 0x8000001f;
@@ -171,9 +176,19 @@ std::optional<std::uint64_t> BootMachine::Impl::Vcpu::read_msr(std::uint32_t ind
   if (machine.lies.read_msr) {
     if (const auto value = machine.lies.read_msr(index)) return value;
   }
-  if (index == kMsrApicBase) return 0xfee00900;
+  if (index == kMsrApicBase) return apic_base;
   if (index == kMsrMtrrCap) return 0x508;
   return std::nullopt;
+}
+
+bool BootMachine::Impl::Vcpu::write_msr(std::uint32_t index, std::uint64_t value) {
+  if (index == kMsrApicBase) apic_base = value;
+  if (index == kMsrX2Icr) {
+    if ((apic_base & kApicBaseX2) == 0) return false;
+    ++machine.x2_commands;
+    machine.init_and_startup(value);
+  }
+  return true;
 }
 
 bool BootMachine::Impl::Vcpu::port(const ghcb::PortAccess& access) {
@@ -196,7 +211,7 @@ bool BootMachine::Impl::Vcpu::port(const ghcb::PortAccess& access) {
 }
 
 bool BootMachine::Impl::Vcpu::mmio(const ghcb::MmioAccess& access) {
-  if (access.write && access.gpa.value == kIcrLow && access.data.size() == 4) {
+  if (access.write && access.gpa.value == kIcrLow && access.data.size() == 4 && (apic_base & kApicBaseX2) == 0) {
     machine.init_and_startup(load<std::uint32_t>(access.data.data()));
   }
   if (!access.write) std::ranges::fill(access.data, std::byte{0xff});
@@ -341,6 +356,7 @@ BootEnd BootMachine::run(std::uint64_t instruction_limit) {
   const auto finish = [&](BootEnd end) {
     end.console = machine.console;
     end.vmgexits = machine.vmgexits;
+    end.x2_commands = machine.x2_commands;
     end.instructions = 0;
     for (const auto& vcpu : machine.vcpus) end.instructions += vcpu->cpu.retired();
     return end;

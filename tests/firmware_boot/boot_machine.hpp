@@ -39,6 +39,7 @@ struct BootEnd {
   std::string console{};
   std::uint64_t instructions = 0;  // of all vCPUs
   std::uint64_t vmgexits = 0;
+  unsigned x2_commands = 0;  // INIT and SIPI sent through x2APIC's MSR
 
   [[nodiscard]] bool kernel_reached() const {
     return kind == Kind::kTerminated && reason_set == kKernelReasonSet && reason == kKernelReason;
@@ -60,6 +61,8 @@ struct Lies {
   std::function<void(std::span<std::byte> bytes)> dma{};
   // An AP in its reset hold wakes without a SIPI, again and again.
   bool wake_held = false;
+  // At reset; bit 10 is x2APIC mode.
+  std::uint64_t apic_base = 0xfee00900;
   std::uint16_t min_version = 1;
   std::uint16_t max_version = 2;
 };

@@ -37,7 +37,7 @@ using vmm::FileBytes;
 
 constexpr std::uint64_t kMaxKernelSize = std::uint64_t{1} << 30;  // bytes
 constexpr std::uint64_t kMaxInitrdSize = 0x7fffffff;              // bytes; the boot protocol's address limit
-constexpr unsigned kMaxVcpus = 254;                               // xAPIC IDs, 0xff being the broadcast
+constexpr unsigned kMaxVcpus = 255;                               // xAPIC IDs from 0 on, 0xff being the broadcast
 constexpr double kMaxTimeout = 1e7;                               // seconds
 constexpr std::int64_t kMaxRtcTime = 253402300799;                // the last second of the year 9999
 // When a guest's clock starts on a host whose time is virtual: 2026-01-01T00:00:00Z.
