@@ -72,6 +72,12 @@ inline void flush_tlb() noexcept {
   asm volatile("mov %%cr2, %0" : "=r"(value));
   return value;
 }
+[[nodiscard]] inline std::uint64_t read_cr4() noexcept {
+  std::uint64_t value;
+  asm volatile("mov %%cr4, %0" : "=r"(value));
+  return value;
+}
+inline void write_cr4(std::uint64_t value) noexcept { asm volatile("mov %0, %%cr4" : : "r"(value) : "memory"); }
 [[noreturn]] inline void halt_forever() noexcept {
   for (;;) asm volatile("cli; hlt" : : : "memory");
 }

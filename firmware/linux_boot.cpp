@@ -8,6 +8,7 @@
 #include "firmware/cpu.hpp"
 #include "firmware/layout.h"
 #include "firmware/paging.hpp"
+#include "firmware/sha_unit.hpp"
 
 namespace sevisor::firmware {
 
@@ -148,7 +149,9 @@ Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<Ker
   const auto kernel = file.subspan(*setup_size);
   if (!fw_cfg.read(FwCfgKey::kSetupData, setup)) return Failure::kFwCfgTransfer;
   if (!fw_cfg.read(FwCfgKey::kKernelData, kernel)) return Failure::kFwCfgTransfer;
-  if (hashes && sha256(file) != hashes->kernel) return Failure::kKernelHash;
+  std::optional<ShaUnit> sha;
+  if (hashes) sha.emplace();
+  if (hashes && sha->hash(file) != hashes->kernel) return Failure::kKernelHash;
 
   // A copy: the kernel's place may be where the file is.
   std::byte head_bytes[kBootParamsBytes];
@@ -167,12 +170,12 @@ Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<Ker
   if (const Failure failure = load_initrd(fw_cfg, map, header, loaded, request); failure != Failure::kNone) {
     return failure;
   }
-  if (hashes && sha256(memory(request.initrd, request.initrd_size)) != hashes->initrd) return Failure::kInitrdHash;
+  if (hashes && sha->hash(memory(request.initrd, request.initrd_size)) != hashes->initrd) return Failure::kInitrdHash;
   std::span<const std::byte> command_line;
   if (const Failure failure = load_command_line(fw_cfg, header, command_line); failure != Failure::kNone) {
     return failure;
   }
-  if (hashes && sha256(command_line) != hashes->command_line) return Failure::kCommandLineHash;
+  if (hashes && sha->hash(command_line) != hashes->command_line) return Failure::kCommandLineHash;
   request.command_line = FW_COMMAND_LINE;
   loaded.initrd = request.initrd;
   loaded.initrd_size = request.initrd_size;

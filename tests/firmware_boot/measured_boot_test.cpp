@@ -1,6 +1,8 @@
 // The measured boot of the real firmware: the right files boot, a byte of difference in any of them ends the guest.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cpuid.h>
+#include <iostream>
 
 #include "base/bytes.hpp"
 #include "boot_machine.hpp"
@@ -126,6 +128,55 @@ TEST_CASE("a malformed table of hashes ends the guest", "[firmware][boot]") {
   give(machine, files);
   machine.launch_private(FW_HASHES_AREA, table);
   check_ends(machine.run(), Failure::kHashesTable);
+}
+
+// What CPUID says of leaves 1 and 7 for the SHA extensions; the emulated processor has what this machine has.
+Lies sha_extensions(bool there) {
+  return {.cpuid = [there](std::uint32_t leaf, std::uint32_t, ghcb::CpuidValues& values) {
+    if (leaf == 1) values.ecx |= 1U << 9 | 1U << 19;  // SSSE3, SSE4.1
+    if (leaf == 7) values.ebx = there ? 1U << 29 : 0;
+  }};
+}
+
+double instructions_per_byte(bool by_sha) {
+  Files files;
+  files.kernel = tiny_kernel(1 << 20);
+  BootMachine machine(sha_extensions(by_sha));
+  give(machine, files);
+  machine.launch_private(FW_HASHES_AREA, table_of(files));
+  const BootEnd measured = machine.run(400'000'000);
+  check_boots(measured);
+  BootMachine plain_machine(sha_extensions(by_sha));
+  give(plain_machine, files);
+  const auto hashed = files.kernel.size() + files.initrd.size();
+  return double(measured.instructions - plain_machine.run().instructions) / double(hashed);
+}
+
+TEST_CASE("the SHA extensions hash when CPUID has them", "[firmware][boot][count]") {
+  const double plain = instructions_per_byte(false);
+  std::cout << "SHA-256 in general registers: " << plain << " instructions a byte\n";
+  CHECK(plain < 60);
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (b & 1U << 29) == 0) {
+    WARN("this machine has no SHA extensions");
+    return;
+  }
+  const double by_sha = instructions_per_byte(true);
+  std::cout << "SHA-256 by the SHA extensions: " << by_sha << " instructions a byte\n";
+  CHECK(by_sha < 4);
+}
+
+TEST_CASE("a file other than the measured one ends the guest, by the SHA extensions too", "[firmware][boot]") {
+  const Files measured;
+  Files given;
+  given.kernel.back() ^= std::byte{1};
+  BootMachine machine(sha_extensions(true));
+  give(machine, given);
+  machine.launch_private(FW_HASHES_AREA, table_of(measured));
+  const BootEnd end = machine.run();
+  // Where the processor has them not, CPUID lied: #UD.
+  if (end.reason != static_cast<unsigned>(Failure::kException)) check_ends(end, Failure::kKernelHash);
+  CHECK_FALSE(end.kernel_reached());
 }
 
 TEST_CASE("the secret goes to a measured kernel", "[firmware][boot]") {
