@@ -49,6 +49,7 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
   }
   if (!supervisor && !checks_alignment()) {  // implicit accesses have other rights than the TLB's privilege
     const std::uint64_t tag = va & ~kPageMask;
+    host_pages.set(host_page_bit(page.host));
     tlb->at(va) = TlbEntry{.read_tag = tag,
                            .write_tag = writable ? tag : Tlb::kNoPage,
                            .addend = reinterpret_cast<std::uintptr_t>(page.host) - tag,
@@ -148,6 +149,7 @@ const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
   }
   code_pages.set(code_page_bit(va, t.shift));
   local_code = local_code || (!t.global && cpl != 3);
+  host_pages.set(host_page_bit(page.host));
   e = FetchEntry{.page = page_va, .key = jump_key, .host = page.host, .page_flags = page.flags};
   page_flags = page.flags;
   return page.host;

@@ -37,6 +37,7 @@ const Op* CodeCache::add(std::unique_ptr<Block> block) {
   if ((*block->page_flags & kPageHasCode) == 0) {
     *block->page_flags |= kPageHasCode;
     for (Core* core : cores_) {
+      if (!core->host_pages.test(Core::host_page_bit(block->page))) continue;
       for (Tlb& t : core->tlbs) t.deny_writes(block->page);
     }
   }

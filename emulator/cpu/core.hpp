@@ -351,6 +351,13 @@ struct Core final : PageObserver {
   static std::size_t code_page_bit(std::uint64_t va, unsigned shift) noexcept {
     return (va >> shift ^ va >> (shift + 12) ^ shift << 6) & (kCodePageBits - 1);
   }
+  // Host pages that the TLBs and `fetches` may point into, hashed, since all of them were emptied. Linux makes 64 MiB
+  // of its memory shared at boot: looking through the TLBs of 64 vCPUs for each page of it took five seconds.
+  static constexpr std::size_t kHostPageBits = 32768;
+  std::bitset<kHostPageBits> host_pages;
+  static std::size_t host_page_bit(const std::byte* page) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(page) >> 12) & (kHostPageBits - 1);
+  }
   // Instructions that straddle a page: kept with the bytes they were decoded from, since either page may change.
   struct Straddler;
   std::vector<Straddler> straddlers;

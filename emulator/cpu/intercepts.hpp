@@ -16,9 +16,11 @@ enum class ExitKind : std::uint8_t {
   kNonAutomatic,  // NAE: #VC in the guest, with the exit code as error code
 };
 
-// PAUSE exits when it is the last of this many within a VMRUN, each at most so many ticks after the one before
-// (APM vol. 2, 15.14.4; the values are KVM's module parameters pause_filter_count and pause_filter_thresh).
-inline constexpr std::uint32_t kPauseFilterCount = 3000;
+// PAUSE exits when it is the last of this many within a VMRUN, each at most so many ticks after the one before (APM
+// vol. 2, 15.14.4). KVM's parameters are 3000 and 128; but here vCPUs take turns, and what one of them spins for
+// happens in another's turn only. With 3000, stop_machine() on 64 vCPUs took so long that Linux lost timer ticks and
+// its trust in the TSC, and a boot 21 s instead of 8.
+inline constexpr std::uint32_t kPauseFilterCount = 32;
 inline constexpr std::uint64_t kPauseFilterThreshold = 128;
 
 struct Intercept {

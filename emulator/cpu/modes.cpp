@@ -68,6 +68,7 @@ void Core::flush_tlb(bool keep_global) noexcept {
       t.flush_all();
     }
   }
+  if (!keep_global) host_pages.reset();
   if (!keep_global || local_code) {
     forget_jumps();
   } else {
@@ -89,10 +90,12 @@ void Core::invalidate_page(std::uint64_t va) noexcept {
 }
 
 void Core::page_closed(const std::byte* host_page) {
-  for (Tlb& t : tlbs) t.flush_host_page(host_page);
   code.invalidate_page(host_page);  // jumps into the page find poisoned blocks
-  for (FetchEntry& e : fetches) {
-    if (e.host == host_page) e.key = kNoKey;
+  if (host_pages.test(host_page_bit(host_page))) {
+    for (Tlb& t : tlbs) t.flush_host_page(host_page);
+    for (FetchEntry& e : fetches) {
+      if (e.host == host_page) e.key = kNoKey;
+    }
   }
   generation = code.next_key();
 }
