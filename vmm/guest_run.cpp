@@ -124,6 +124,7 @@ void check_run_config(const RunConfig& config) {
 
 Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<void(const LaunchReport&)>& launched) {
   check_run_config(config);
+  const TerminalGuard guard(STDIN_FILENO);  // before there is guest memory
   const EndSignals signals;
   (void)::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error of write(2), told in words
 
@@ -153,7 +154,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   }
 
   {
-    const RawTerminal terminal(STDIN_FILENO);
+    const RawTerminal terminal(STDIN_FILENO, guard);
     std::optional<ConsoleInput> input;
     if (terminal.active() || !in_background(STDIN_FILENO)) {
       input.emplace(STDIN_FILENO, terminal.active(), platform.serial_input(), state);

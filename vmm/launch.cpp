@@ -1,6 +1,7 @@
 #include "vmm/launch.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
@@ -198,12 +199,13 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
   }
 
   const InitApi init_api = choose_init_api(kvm, config.init_api);
-  kvm::SevDevice sev = kvm::SevDevice::open(host);
-  LaunchedGuest guest{std::move(sev),
-                      load_firmware(config.firmware),
-                      kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault),
-                      {},
-                      {}};
+  kvm::Vm made = kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault);
+  if (!made.can_encrypt()) {
+    throw Error(ExitCode::kHostCannot,
+                fmt::format("encrypt a guest on the {} host (KVM_MEMORY_ENCRYPT_OP)", host.name()), errno_text(errno),
+                "SEV is off or absent; 'sevisor doctor' says why.");
+  }
+  LaunchedGuest guest{kvm::SevDevice::open(host), load_firmware(config.firmware), std::move(made), {}, {}};
   const kvm::Vm& vm = guest.vm;
   if (init_api == InitApi::kInit2) {
     vm.sev_init2();

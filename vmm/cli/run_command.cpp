@@ -194,6 +194,7 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->type_name("LEVEL")
       ->capture_default_str();
   run->add_option("--json", options.json, "write a report about the run when it has ended")->type_name("FILE");
+  add_host_wrapper_options(*run, options.wrappers);
   return run;
 }
 
@@ -264,7 +265,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   config.secret = make_secret_source(options.owner, config.timeout, launched);
   vmm::check_run_config(config);
 
-  const std::unique_ptr<kvm::Host> host = choose_host(options.host, options.owner.has_session());
+  const std::unique_ptr<kvm::Host> host = wrap_host(choose_host(options.host, options.owner.has_session()), options.wrappers);
   report.host = host->name();
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "vmm/cli/host_wrappers.hpp"
 #include "vmm/cli/run_owner.hpp"
 
 namespace sevisor::cli {
@@ -27,6 +28,7 @@ struct RunOptions {
   std::string rtc;
   std::string log_level = "info";
   std::string json;
+  HostWrapperOptions wrappers;
 };
 
 // Adds the subcommand; `options` receives what the command line says and must outlive `app`.

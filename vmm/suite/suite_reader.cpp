@@ -40,6 +40,7 @@ constexpr RunKey kRunKeys[] = {
     {"append", "--append", false},    {"kernel-hashes", "--kernel-hashes", false},
     {"firmware", "--firmware", true}, {"cpu-type", "--cpu-type", false},
     {"memory", "--memory", false},    {"policy", "--policy", false},
+    {"init-api", "--init-api", false},
     {"rtc", "--rtc", false},
 };
 constexpr std::string_view kOtherCaseKeys[] = {"cpus",    "arguments",     "steps",   "exit",
