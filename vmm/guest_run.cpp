@@ -159,7 +159,9 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
     if (terminal.active() || !in_background(STDIN_FILENO)) {
       input.emplace(STDIN_FILENO, terminal.active(), platform.serial_input(), state);
     }
-    VcpuThreads threads(guest.vcpus, platform.buses(), state);
+    Buses buses = platform.buses();
+    buses.memory = &ram;
+    VcpuThreads threads(guest.vcpus, buses, state);
     wait_for_end(state, signals, config.timeout);
     output.release();
     threads.stop();

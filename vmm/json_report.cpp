@@ -19,9 +19,9 @@ namespace sevisor::vmm {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& path, std::string came_back) {
+[[noreturn]] void refuse(const std::string& path, const std::string& option, std::string came_back) {
   throw Error(ExitCode::kBadUsage, fmt::format("write the report '{}'", path), std::move(came_back),
-              "Give a path that can be written with --json.");
+              fmt::format("Give a path that can be written with {}.", option));
 }
 
 std::string folder_of(const std::string& path) {
@@ -30,10 +30,10 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-void write_whole(int fd, std::string_view text, const std::string& path) {
+void write_whole(int fd, std::string_view text, const std::string& path, const std::string& option) {
   while (!text.empty()) {
     const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno != EINTR) refuse(path, errno_text(errno));
+    if (written < 0 && errno != EINTR) refuse(path, option, errno_text(errno));
     if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
   }
 }
@@ -61,9 +61,11 @@ std::string text_of(const nlohmann::ordered_json& report) {
 
 std::string json_launch_report(const ReportContents& contents) { return text_of(launch_of(contents)); }
 
-std::string json_report(const ReportContents& contents, const Outcome& outcome) {
+std::string json_report(const ReportContents& contents, const Outcome& outcome,
+                        const std::vector<std::string>& history) {
   nlohmann::ordered_json report = launch_of(contents);
   report["exit"] = {{"code", outcome.code}, {"reason", outcome.reason}};
+  if (!history.empty()) report["exit"]["history"] = history;
   return text_of(report);
 }
 
@@ -72,38 +74,38 @@ bool ReportFile::is_special() const {
   return ::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
 }
 
-ReportFile::ReportFile(std::string path) : path_(std::move(path)) {
-  if (path_.empty()) refuse(path_, "the path is empty");
+ReportFile::ReportFile(std::string path, std::string option) : path_(std::move(path)), option_(std::move(option)) {
+  if (path_.empty()) refuse(path_, option_, "the path is empty");
   struct stat status {};
-  if (::stat(path_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) refuse(path_, "it is a directory");
+  if (::stat(path_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) refuse(path_, option_, "it is a directory");
   if (is_special()) {
-    if (::access(path_.c_str(), W_OK) != 0) refuse(path_, errno_text(errno));
+    if (::access(path_.c_str(), W_OK) != 0) refuse(path_, option_, errno_text(errno));
     return;
   }
   // A nameless file in the folder shows whether one can be made there, and is gone whatever happens to this process.
   const std::string folder = folder_of(path_);
   const UniqueFd probe(::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
   if (!probe && (errno == EOPNOTSUPP || errno == EISDIR) && ::access(folder.c_str(), W_OK | X_OK) == 0) return;
-  if (!probe) refuse(path_, errno_text(errno));
+  if (!probe) refuse(path_, option_, errno_text(errno));
 }
 
 void ReportFile::write(const std::string& text) const {
   if (is_special()) {
     const UniqueFd fd(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
-    if (!fd) refuse(path_, errno_text(errno));
-    write_whole(fd.get(), text, path_);
+    if (!fd) refuse(path_, option_, errno_text(errno));
+    write_whole(fd.get(), text, path_, option_);
     return;
   }
   std::string temporary = path_ + ".XXXXXX";
   const UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd) refuse(path_, errno_text(errno));
+  if (!fd) refuse(path_, option_, errno_text(errno));
   try {
-    write_whole(fd.get(), text, path_);
+    write_whole(fd.get(), text, path_, option_);
     constexpr mode_t kReadableByAll = 0644;  // mkostemp makes it private; less the user's mask
     const mode_t mask = ::umask(0);
     ::umask(mask);
-    if (::fchmod(fd.get(), kReadableByAll & ~mask) != 0) refuse(path_, errno_text(errno));
-    if (::rename(temporary.c_str(), path_.c_str()) != 0) refuse(path_, errno_text(errno));
+    if (::fchmod(fd.get(), kReadableByAll & ~mask) != 0) refuse(path_, option_, errno_text(errno));
+    if (::rename(temporary.c_str(), path_.c_str()) != 0) refuse(path_, option_, errno_text(errno));
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "vmm/launch.hpp"
 #include "vmm/outcome.hpp"
@@ -18,7 +19,9 @@ struct ReportContents {
 };
 
 // One object, as docs/run.md describes it, with a line feed at its end.
-[[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome);
+// `history`: what the vCPU that ended the run did last, a line an event.
+[[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome,
+                                      const std::vector<std::string>& history = {});
 // The same before the guest has run: without "exit".
 [[nodiscard]] std::string json_launch_report(const ReportContents& contents);
 
@@ -26,7 +29,8 @@ struct ReportContents {
 class ReportFile {
  public:
   // Throws Error (kBadUsage) when the file could not be written; does not touch it yet and leaves nothing behind.
-  explicit ReportFile(std::string path);
+  // `option`: the one that the path was given with.
+  explicit ReportFile(std::string path, std::string option = "--json");
 
   // Throws Error (kBadUsage).
   void write(const std::string& text) const;
@@ -35,6 +39,7 @@ class ReportFile {
   [[nodiscard]] bool is_special() const;  // a device or pipe, which is written in place
 
   std::string path_;
+  std::string option_;
 };
 
 }  // namespace sevisor::vmm

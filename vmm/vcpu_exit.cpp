@@ -1,23 +1,24 @@
 #include "vmm/vcpu_exit.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <fmt/format.h>
 #include <span>
 #include <type_traits>
 
+#include "base/bytes.hpp"
 #include "firmware/failure.hpp"
+#include "ghcb/exit_name.hpp"
+#include "ghcb/msr_protocol.hpp"
+#include "ghcb/page.hpp"
 
 namespace sevisor::vmm {
 
 namespace {
 
-constexpr std::uint64_t kGhcbInfoMask = 0xfff;
-constexpr std::uint64_t kGhcbTerminationRequest = 0x100;
-constexpr unsigned kReasonSetShift = 12;
-constexpr unsigned kReasonCodeShift = 16;
-
 Outcome crash(unsigned vcpu, std::string what) {
-  return {ExitCode::kCrash, fmt::format("vCPU {}: {}", vcpu, std::move(what))};
+  return {ExitCode::kCrash, fmt::format("vCPU {}: {}", vcpu, std::move(what)), vcpu};
 }
 
 std::optional<Outcome> handle_port(kvm_run& run, std::size_t run_size, unsigned vcpu, const devices::Bus& ports) {
@@ -50,13 +51,14 @@ std::optional<Outcome> handle_mmio(kvm_run& run, unsigned vcpu, const devices::B
   return std::nullopt;
 }
 
-Outcome system_event(const kvm_run& run, unsigned vcpu) {
+Outcome system_event(const kvm_run& run, unsigned vcpu, devices::GuestDma* memory) {
   const auto& event = run.system_event;
   const std::uint64_t data = event.ndata > 0 ? event.data[0] : 0;
   switch (event.type) {
     case KVM_SYSTEM_EVENT_SEV_TERM:
       return {ExitCode::kSevTermination,
-              fmt::format("vCPU {}: the guest asked for SEV termination: {}", vcpu, sev_termination_text(data))};
+              fmt::format("vCPU {}: the guest asked for SEV termination: {}", vcpu, sev_termination_text(data, memory)),
+              vcpu};
     case KVM_SYSTEM_EVENT_RESET:
       return {ExitCode::kResetAsked, "the guest asked for a reset"};
     case KVM_SYSTEM_EVENT_CRASH:
@@ -85,31 +87,57 @@ Outcome internal_error(const kvm_run& run, unsigned vcpu) {
   std::string data;
   const std::uint32_t count = std::min(run.internal.ndata, std::uint32_t{std::extent_v<decltype(run.internal.data)>});
   for (std::uint32_t i = 0; i < count; ++i) data += fmt::format(" {:#x}", run.internal.data[i]);
+  if (run.internal.suberror == KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON && count > 0) {
+    data += fmt::format(" (exit code {})", ghcb::exit_name(run.internal.data[0]));
+  }
   return crash(vcpu, fmt::format("internal error {} of the host, {}{}{}", run.internal.suberror,
                                  internal_error_name(run.internal.suberror), data.empty() ? "" : ", data", data));
 }
 
 }  // namespace
 
-std::string sev_termination_text(std::uint64_t data) {
-  if ((data & kGhcbInfoMask) != kGhcbTerminationRequest) {
-    return fmt::format("through its GHCB at {:#x}, which holds the reason", data);
+std::string sev_termination_text(std::uint64_t data, devices::GuestDma* memory) {
+  std::string where;
+  std::optional<ghcb::msr::Termination> reason = ghcb::msr::decode_termination(data);
+  if (ghcb::msr::info(data) == ghcb::msr::kGhcbPage) {
+    std::array<std::byte, 2 * sizeof(std::uint64_t)> infos{};  // KVM leaves them as the guest wrote them
+    if (memory == nullptr || !memory->read(Gpa(data) + offsetof(ghcb::Page, exit_info_1), infos)) {
+      return fmt::format("through its GHCB at {:#x}, which cannot be read", data);
+    }
+    const auto info_1 = load<std::uint64_t>(infos.data());
+    reason = {.reason_set = static_cast<std::uint8_t>(info_1 & 0xf), .reason = static_cast<std::uint8_t>(info_1 >> 4)};
+    where = fmt::format(" (through its GHCB, with {:#x} beside)", load<std::uint64_t>(&infos[sizeof info_1]));
   }
-  const auto set = static_cast<unsigned>(data >> kReasonSetShift & 0xf);
-  const auto code = static_cast<unsigned>(data >> kReasonCodeShift & 0xff);
+  if (!reason) return fmt::format("by {:#x} in the GHCB MSR, a request that only SEV-SNP guests may make", data);
+  const unsigned code = reason->reason;
   // Set 0 is the specification's; the others belong to whoever wrote the guest.
   static constexpr const char* kGeneral[] = {
       "no particular reason",
       "the GHCB protocol version is not supported",
       "SEV-SNP features are missing",
   };
-  std::string meaning = "defined by the guest's firmware or kernel";
-  if (set == 0) meaning = code < std::size(kGeneral) ? kGeneral[code] : "not defined by the GHCB specification";
+  // Linux arch/x86/include/asm/sev-common.h, SEV_TERM_SET_LINUX.
+  static constexpr const char* kLinux[] = {
+      "registration of the GHCB failed", "page state change failed",   "PVALIDATE failed", "it does not run at VMPL0",
+      "CPUID values are not consistent", "the CPUID table is missing", "no secrets page"};
+  std::string meaning = reason->reason_set == ghcb::msr::kReasonSetGhcb && code < std::size(kGeneral) ? kGeneral[code]
+                        : reason->reason_set == ghcb::msr::kReasonSetGhcb ? "not defined by the GHCB specification"
+                                                                          : "defined by the guest's firmware or kernel";
   const auto failure = static_cast<firmware::Failure>(code);
-  if (set == firmware::kFailureReasonSet && firmware::is_failure(failure)) {
+  if (reason->reason_set == firmware::kFailureReasonSet && firmware::is_failure(failure)) {
     meaning = fmt::format("{}, if it is sevisor's firmware that says so", firmware::failure_text(failure));
   }
-  return fmt::format("reason set {}, code {}: {}", set, code, meaning);
+  if (reason->reason_set == ghcb::msr::kReasonSetGuest && code < std::size(kLinux)) {
+    meaning += fmt::format("; {}, if it is Linux", kLinux[code]);
+  }
+  return fmt::format("reason set {}, code {}: {}{}", reason->reason_set, code, meaning, where);
+}
+
+std::string run_failure_text(int error_number) {
+  std::string text = fmt::format("KVM_RUN failed: {}", errno_text(error_number));
+  if (error_number == EINVAL) text += ". KVM ends a guest so that reports a #VC which it cannot handle (0x8000ffff)";
+  if (error_number == EFAULT) text += ". KVM ends a guest so whose GHCB names a scratch area without memory";
+  return text;
 }
 
 std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses) {
@@ -122,7 +150,7 @@ std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned 
     case KVM_EXIT_IRQ_WINDOW_OPEN:
       return std::nullopt;
     case KVM_EXIT_SYSTEM_EVENT:
-      return system_event(run, vcpu);
+      return system_event(run, vcpu, buses.memory);
     case KVM_EXIT_SHUTDOWN:
       return crash(vcpu, "the guest shut down (triple fault); its state cannot be read");
     case KVM_EXIT_FAIL_ENTRY:

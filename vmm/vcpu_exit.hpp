@@ -8,6 +8,7 @@
 #include <string>
 
 #include "devices/bus.hpp"
+#include "devices/guest_dma.hpp"
 #include "vmm/kvm/abi.hpp"
 #include "vmm/outcome.hpp"
 
@@ -16,6 +17,7 @@ namespace sevisor::vmm {
 struct Buses {
   const devices::Bus& ports;
   const devices::Bus& mmio;
+  devices::GuestDma* memory = nullptr;  // for the reason of a termination, which may stand in a GHCB; null: unread
 };
 
 // Serves port and MMIO accesses on the buses; everything else that KVM_RUN returned 0 with ends the run, with a code
@@ -24,7 +26,11 @@ struct Buses {
 [[nodiscard]] std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses);
 
 // "reason set 0, code 1: the GHCB protocol version is not supported": GHCBData of a termination request (GHCB
-// specification, AMD 56421, section 2.3.1), or the GHCB's address if the guest asked through its GHCB.
-[[nodiscard]] std::string sev_termination_text(std::uint64_t data);
+// specification, AMD 56421, section 2.3.1), or the GHCB's address if the guest asked through its GHCB (section 4.1.9 of
+// version 2), which is then looked up in `memory`.
+[[nodiscard]] std::string sev_termination_text(std::uint64_t data, devices::GuestDma* memory = nullptr);
+
+// What KVM_RUN's failing with this errno means.
+[[nodiscard]] std::string run_failure_text(int error_number);
 
 }  // namespace sevisor::vmm

@@ -28,7 +28,7 @@ void run_vcpu(const kvm::Vcpu& vcpu, const Buses& buses, RunState& state) noexce
       if (error_number == EINTR || error_number == EAGAIN) continue;
       if (error_number != 0) {
         state.end(
-            {ExitCode::kCrash, fmt::format("vCPU {}: KVM_RUN failed: {}", vcpu.index(), errno_text(error_number))});
+            {ExitCode::kCrash, fmt::format("vCPU {}: {}", vcpu.index(), run_failure_text(error_number)), vcpu.index()});
         return;
       }
       if (auto outcome = handle_exit(vcpu.state(), vcpu.state_size(), vcpu.index(), buses)) {

@@ -10,11 +10,30 @@
 
 namespace sevisor::emulator {
 
+// What happens inside the guest, where the hypervisor of real hardware cannot look. For tracers.
+class CpuObserver {
+ public:
+  struct Vc {
+    std::uint64_t time = 0;  // TSC ticks
+    std::uint64_t rip = 0;   // of the instruction, which will be found on the handler's stack
+    std::uint64_t rsp = 0;
+    std::uint64_t exit_code = 0;  // the error code
+    unsigned cpl = 0;
+    bool injected = false;  // by EVENTINJ
+  };
+  virtual ~CpuObserver() = default;
+  // #VC is about to be delivered.
+  virtual void vc_raised(const Vc& vc) = 0;
+  // IRET has gone to `rip` with `rsp`.
+  virtual void returned(std::uint64_t time, std::uint64_t rip, std::uint64_t rsp) = 0;
+};
+
 struct CpuConfig {
   unsigned c_bit = 51;                    // CPUID 0x8000001F EBX[5:0]
   unsigned physical_bits = 48;            // MAXPHYADDR of the guest, C-bit apart
   std::uint64_t tsc_per_instruction = 1;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
   std::uint64_t random_seed = 0;          // RDRAND and RDSEED draw from this
+  CpuObserver* observer = nullptr;        // null: nobody asks
 };
 
 // Virtual time of one VM in TSC ticks; every vCPU and timer of the VM reads the same.

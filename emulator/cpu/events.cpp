@@ -212,6 +212,15 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
       return false;
     }
     if (!injected) fault = intercepted(fault);
+    if (fault.vector == kVectorVc && core.config.observer != nullptr) {
+      const auto done = static_cast<std::uint64_t>(core.budget_at_run - core.budget);
+      core.config.observer->vc_raised({.time = core.clock_at_run + done * core.config.tsc_per_instruction,
+                                       .rip = core.rip,
+                                       .rsp = core.gpr[kRegRsp],
+                                       .exit_code = fault.error,
+                                       .cpl = core.cpl,
+                                       .injected = injected});
+    }
     if (fault.vector == kVectorPf && !external) core.cr2 = fault.cr2;
     const Event event{.vector = fault.vector,
                       .has_error = fault.has_error,

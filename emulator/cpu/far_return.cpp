@@ -137,6 +137,7 @@ const Op* op_iret(Core& core, const Op* op) {
   load_return_flags(core, image, width, cpl_before);
   set_code_segment(core, selector, cpl, cs);
   if (cpl != cpl_before) drop_privileged_segments(core);
+  if (core.config.observer != nullptr) core.config.observer->returned(core.now(op), rip, core.gpr[kRegRsp]);
   return go_on(core, rip);
 }
 

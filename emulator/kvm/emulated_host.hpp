@@ -8,6 +8,7 @@
 
 #include "emulator/psp/platform_identity.hpp"
 #include "vmm/kvm/host.hpp"
+#include "vmm/kvm/observer.hpp"
 
 namespace sevisor::emulator {
 
@@ -17,6 +18,7 @@ struct EmulatedHostOptions {
   std::uint64_t tsc_per_instruction = 1;  // virtual nanoseconds that one retired instruction takes; at least 1
   std::uint64_t slice = 50'000;           // instructions that a vCPU runs before the next one has its turn; at least 1
   std::shared_ptr<const PlatformIdentity> identity = nullptr;  // null: a PDH from the seed, without certificates
+  kvm::Observer* observer = nullptr;  // told what passes between guests, host and Secure Processor; outlives the host
 };
 
 // Descriptors start at 1 << 20, so that they cannot be taken for the operating system's. Each vCPU may be run by a

@@ -3,12 +3,14 @@
 #include <sys/mman.h>
 
 #include "base/bytes.hpp"
+#include "emulator/psp/command_name.hpp"
 
 namespace sevisor::emulator {
 
 namespace {
+constexpr std::uint32_t kFirstGuestCommand = 0x20;  // from here on a buffer begins with the guest's handle
 constexpr std::uint32_t kTmrBytes = 1 << 20;  // for SEV-ES; as much alignment (Linux drivers/crypto/ccp/sev-dev.c)
-}
+}  // namespace
 
 Platform::Platform(const EmulatedHostOptions& options)
     : options_(options),
@@ -26,6 +28,19 @@ sev::FirmwareStatus Platform::initialise() {
   return firmware(psp::Command::kInit, init);
 }
 
+sev::FirmwareStatus Platform::run(psp::Command command, std::span<std::byte> buffer) {
+  const sev::FirmwareStatus status = firmware_.run(command, buffer);
+  if (options_.observer != nullptr) {
+    const auto id = static_cast<std::uint32_t>(command);
+    const bool names_guest = id >= kFirstGuestCommand && buffer.size() >= sizeof(std::uint32_t);
+    options_.observer->observe({}, kvm::FirmwareCommand{.id = id,
+                                                        .name = psp::command_name(id),
+                                                        .handle = names_guest ? load<std::uint32_t>(buffer.data()) : 0,
+                                                        .status = static_cast<std::uint32_t>(status)});
+  }
+  return status;
+}
+
 std::uint32_t Platform::take_asid(GuestMemory& memory) {
   const std::lock_guard lock(mutex_);
   const auto find_free = [this]() -> std::uint32_t {
@@ -38,7 +53,7 @@ std::uint32_t Platform::take_asid(GuestMemory& memory) {
   if (asid == 0) {
     // As KVM does when it runs out: WBINVD everywhere, DF_FLUSH, and what was given back is free again.
     firmware_.caches_written_back();
-    if (firmware_.run(psp::Command::kDfFlush) != sev::FirmwareStatus::kSuccess) return 0;
+    if (run(psp::Command::kDfFlush, {}) != sev::FirmwareStatus::kSuccess) return 0;
     std::erase_if(used_asids_, [this](std::uint32_t used) { return !guests_.contains(used); });
     asid = find_free();
   }

@@ -29,11 +29,11 @@ class Platform final : public MemoryController {
   template <class Buffer>
   sev::FirmwareStatus firmware(psp::Command command, Buffer& buffer) {
     const std::lock_guard lock(mutex_);
-    return firmware_.run(command, buffer);
+    return run(command, std::as_writable_bytes(std::span(&buffer, 1)));
   }
   sev::FirmwareStatus firmware(psp::Command command) {
     const std::lock_guard lock(mutex_);
-    return firmware_.run(command);
+    return run(command, {});
   }
   [[nodiscard]] psp::PlatformState state() const {
     const std::lock_guard lock(mutex_);
@@ -48,6 +48,8 @@ class Platform final : public MemoryController {
   void give_back_asid(std::uint32_t asid);
 
  private:
+  // With the lock held.
+  sev::FirmwareStatus run(psp::Command command, std::span<std::byte> buffer);
   void install_key(std::uint32_t asid, const Key128& key, const Key128& tweak_key) override;
   void remove_key(std::uint32_t asid) override;
   void encrypt_in_place(std::uint32_t asid, std::span<std::byte> memory) override;

@@ -16,12 +16,13 @@
 #include "ghcb/hypervisor/service.hpp"
 #include "sev/vmsa.hpp"
 #include "vmm/kvm/abi.hpp"
+#include "vmm/kvm/observer.hpp"
 
 namespace sevisor::emulator {
 
 class Vm;
 
-class Vcpu final : private Turn, private ghcb::Environment {
+class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver {
  public:
   // `id`: KVM's vcpu_id, the APIC ID. The VM is locked.
   Vcpu(Vm& vm, std::uint32_t id);
@@ -110,9 +111,21 @@ class Vcpu final : private Turn, private ghcb::Environment {
   std::uint64_t hypercall(const ghcb::Hypercall& call) override;
   bool port(const ghcb::PortAccess& access) override;
   bool mmio(const ghcb::MmioAccess& access) override;
+  void inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override;
   void nmi_complete() override;
   std::uint64_t ap_jump_table() override;
   void set_ap_jump_table(std::uint64_t gpa) override;
+
+  // --- vcpu_observe.cpp: what passes is told to who watches ---
+  void msr_requested(std::uint64_t value) override;
+  void msr_answered(std::uint64_t value) override;
+  void page_requested(Gpa page, const ghcb::Request* request) override;
+  void page_answered(const ghcb::Answer& answer) override;
+  void vc_raised(const Vc& vc) override;
+  void returned(std::uint64_t time, std::uint64_t rip, std::uint64_t rsp) override;
+  void observe_exit(const CpuExit& exit);
+  void observe_injection(std::uint64_t event);
+  void observe(const kvm::GuestEvent& event);  // at the vCPU's RIP, now
 
   [[nodiscard]] kvm_run& shared() const noexcept { return *reinterpret_cast<kvm_run*>(run_area_->data()); }
 
@@ -142,6 +155,7 @@ class Vcpu final : private Turn, private ghcb::Environment {
   ghcb::PortAccess port_{};  // under way in user space
   ghcb::MmioAccess mmio_{};
   enum class UserExit { kNone, kPort, kMmio } user_exit_ = UserExit::kNone;
+  std::vector<Vc> open_vcs_;  // whose handlers have not returned; the innermost last
 };
 
 class VcpuFile final : public File {

@@ -5,6 +5,7 @@
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
+#include "ghcb/event.hpp"
 
 namespace sevisor::emulator {
 
@@ -68,6 +69,13 @@ bool Vcpu::mmio(const ghcb::MmioAccess& access) {
   if (chip == nullptr) return false;
   return access.write ? chip->write_mmio(index_, access.gpa, access.data)
                       : chip->read_mmio(index_, access.gpa, access.data);
+}
+
+void Vcpu::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {
+  reinjection_ = ghcb::encode(ghcb::Event{.vector = vector,
+                                          .type = ghcb::EventType::kException,
+                                          .has_error_code = error_code.has_value(),
+                                          .error_code = error_code.value_or(0)});
 }
 
 void Vcpu::nmi_complete() { nmi_masked_ = false; }

@@ -48,6 +48,7 @@ Vcpu::Handled Vcpu::internal_error(std::uint32_t suberror, std::uint64_t exit_co
 
 Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
   if (exit.interrupted_event != 0) keep_interrupted_event(exit.interrupted_event);
+  observe_exit(exit);
   if (!exit.unimplemented.empty()) {
     spdlog::error("vCPU {}: the emulated processor cannot go on: {}\n{}", id_, exit.unimplemented, cpu_->describe());
     return internal_error(KVM_INTERNAL_ERROR_EMULATION, exit.code);

@@ -43,7 +43,8 @@ bool Vcpu::prepare_cpu() {
     CpuConfig config{.c_bit = vm_.platform().options().c_bit,
                      .physical_bits = 48,
                      .tsc_per_instruction = vm_.platform().options().tsc_per_instruction,
-                     .random_seed = vm_.platform().options().seed * kMaxVcpus + id_};
+                     .random_seed = vm_.platform().options().seed * kMaxVcpus + id_,
+                     .observer = vm_.platform().options().observer != nullptr ? this : nullptr};
     if (const auto* sizes = find_cpuid(cpuid_, kAddressSizesLeaf, 0)) {
       if (const std::uint32_t bits = sizes->eax & 0xff; bits >= 36 && bits <= 51) config.physical_bits = bits;
     }
@@ -179,6 +180,7 @@ std::optional<int> Vcpu::slice() {
     }
     if (chip != nullptr && cpu_->cr8() != chip->cr8(index_)) cpu_->set_cr8(chip->cr8(index_));
     const RunControls controls = next_controls(slice - done);
+    if (controls.event_injection != 0) observe_injection(controls.event_injection);
     const std::uint64_t before = cpu_->retired();
     const CpuExit exit = cpu_->run(controls);
     done += std::max<std::uint64_t>(cpu_->retired() - before, 1);

@@ -38,6 +38,17 @@ struct Hypercall {
   std::uint8_t cpl = 0;
 };
 
+struct Request;  // ghcb/hypervisor/event_table.hpp
+
+// What went back into the page.
+struct Answer {
+  Gpa page;
+  const Request& request;  // with its registers as they are given back
+  std::uint64_t exit_info_1 = 0;
+  std::uint64_t exit_info_2 = 0;
+  std::span<const std::byte> data;  // of the scratch area, in the request's direction
+};
+
 class Environment {
  public:
   virtual ~Environment() = default;
@@ -63,9 +74,17 @@ class Environment {
   [[nodiscard]] virtual bool port(const PortAccess& access) = 0;
   [[nodiscard]] virtual bool mmio(const MmioAccess& access) = 0;
 
+  // An exception that comes upon the guest when it runs on, as if its next instruction had raised it.
+  virtual void inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) = 0;
   virtual void nmi_complete() = 0;
   [[nodiscard]] virtual std::uint64_t ap_jump_table() = 0;
   virtual void set_ap_jump_table(std::uint64_t gpa) = 0;
+
+  // For who watches: each request as it was taken (null: the page has no memory) and each answer as it was given.
+  virtual void msr_requested(std::uint64_t /*value*/) {}
+  virtual void msr_answered(std::uint64_t /*value*/) {}
+  virtual void page_requested(Gpa /*page*/, const Request* /*request*/) {}
+  virtual void page_answered(const Answer& /*answer*/) {}
 };
 
 }  // namespace sevisor::ghcb

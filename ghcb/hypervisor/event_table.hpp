@@ -1,10 +1,13 @@
-// Which NAE events the hypervisor knows and which fields each must bring.
+// The NAE events that the hypervisor knows: what each must bring, what is done, what comes back. One table.
 // GHCB specification (AMD 56421) table 7; what is checked, in which order and with which answer is Linux's
-// arch/x86/kvm/svm/sev.c sev_es_validate_vmgexit().
+// arch/x86/kvm/svm/sev.c sev_es_validate_vmgexit() and sev_handle_vmgexit(). docs/nae-events.md shows it to readers.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <string_view>
 
 #include "ghcb/event.hpp"
 #include "ghcb/page.hpp"
@@ -18,8 +21,8 @@ enum class Action {
   kPort,
   kMsr,
   kVmmcall,
-  kRaiseGp,     // the guest is to raise #GP
-  kRaiseUd,     // the guest is to raise #UD
+  kInjectGp,    // #GP(0) comes upon the guest behind its VMGEXIT, and the answer says success
+  kInjectUd,    // #UD, likewise
   kUnexpected,  // accepted by the checks, but KVM has no handler: the run fails
   kMmioRead,
   kMmioWrite,
@@ -46,6 +49,27 @@ struct Request {
 };
 
 [[nodiscard]] Request read_request(const Page& snapshot) noexcept;
+
+// Fields that are required only of some requests.
+struct Condition {
+  std::string_view when;  // in words; empty: no condition
+  bool (*holds)(const Request&) = nullptr;
+  ValidBitmap fields{};
+};
+
+struct NaeEvent {
+  ExitCode code = 0;
+  ValidBitmap required{};  // besides the exit code and both infos, which each request must have
+  std::array<Condition, 2> also{};
+  Action action = Action::kNothing;
+  ValidBitmap returned{};   // what the answer holds for the guest. KVM marks RAX to RDX valid in every answer
+  std::string_view effect;  // in words
+};
+
+// Sorted by exit code.
+[[nodiscard]] std::span<const NaeEvent> nae_events() noexcept;
+// Null: not an event of SEV-ES guests.
+[[nodiscard]] const NaeEvent* find_nae_event(ExitCode code) noexcept;
 
 struct Verdict {
   std::optional<InputError> error;   // why the request is refused

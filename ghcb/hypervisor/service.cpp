@@ -21,6 +21,13 @@ constexpr std::uint64_t kSnpPageState = 0x014;
 constexpr std::uint64_t kSetJumpTable = 0;
 constexpr std::uint64_t kGetJumpTable = 1;
 
+// Hypervisor features: KVM's GHCB_HV_FT_SUPPORTED, SNP and AP creation, told to every guest.
+constexpr std::uint64_t kFeatures = 3;
+
+// The bits of an IOIO request that KVM looks at.
+constexpr std::uint64_t kIoSizeMask = std::uint64_t{7} << kIoSizeShift;
+constexpr std::uint64_t kIoUsedMask = std::uint64_t{0xffff} << kIoPortShift | kIoSizeMask | kIoRep | kIoString | kIoIn;
+
 constexpr std::size_t kMmioChunk = 8;
 constexpr std::uint64_t kMmioLimitOfVersion2 = 8;
 
@@ -43,36 +50,49 @@ Outcome Service::vmgexit() {
   page_ = Gpa(value);
   // KVM resumes a guest whose GHCB it cannot map; nothing can be told to it.
   if (value == 0) return Resume{};
-  if (!environment_.read_shared(page_, std::as_writable_bytes(std::span(&snapshot_, 1)))) return Resume{};
+  if (!environment_.read_shared(page_, std::as_writable_bytes(std::span(&snapshot_, 1)))) {
+    environment_.page_requested(page_, nullptr);
+    return Resume{};
+  }
   request_ = read_request(snapshot_);
+  environment_.page_requested(page_, &request_);
   const ValidBitmap none{};
   (void)environment_.write_shared(page_ + offsetof(Page, valid), std::as_bytes(std::span(&none, 1)));
   result_1_ = kResultSuccess;
   result_2_ = 0;
   copy_back_ = false;
+  buffer_.clear();
   const Verdict verdict = validate(request_);
   if (verdict.error) return refuse(*verdict.error);
   return act(verdict.action);
 }
 
+void Service::answer_msr(std::uint64_t value) {
+  environment_.set_ghcb_msr(value);
+  environment_.msr_answered(value);
+}
+
 Outcome Service::msr_request(std::uint64_t value) {
+  environment_.msr_requested(value);
   switch (msr::info(value)) {
     case msr::kSevInfoRequest:
-      environment_.set_ghcb_msr(initial_msr());
+      answer_msr(initial_msr());
       return Resume{};
     case msr::kCpuidRequest: {
       const auto leaf = static_cast<std::uint32_t>(value >> 32);
       const auto reg = static_cast<msr::CpuidRegister>(value >> 30 & 3);
       const CpuidValues values = environment_.cpuid(leaf, 0, std::nullopt);
       const std::uint32_t registers[] = {values.eax, values.ebx, values.ecx, values.edx};
-      environment_.set_ghcb_msr(msr::encode_cpuid_response(registers[static_cast<unsigned>(reg)], reg));
+      // Reserved bits stay as the guest sent them.
+      const std::uint64_t reserved = value & 0x3ffff000;
+      answer_msr(msr::encode_cpuid_response(registers[static_cast<unsigned>(reg)], reg) | reserved);
       return Resume{};
     }
     case msr::kApResetHoldRequest:
       pending_ = Pending::kMsrHold;
       return Held{};
     case msr::kFeaturesRequest:
-      environment_.set_ghcb_msr(msr::encode_features_response(0));
+      answer_msr(msr::encode_features_response(kFeatures));
       return Resume{};
     case msr::kTerminateRequest:
     case kSnpPreferredGhcb:
@@ -118,11 +138,11 @@ Outcome Service::act(Action action) {
                                              .rsi = request_.rsi,
                                              .cpl = request_.cpl});
       break;
-    case Action::kRaiseGp:
-      raise(kVectorGp);
+    case Action::kInjectGp:
+      environment_.inject_exception(kVectorGp, 0);
       break;
-    case Action::kRaiseUd:
-      raise(kVectorUd);
+    case Action::kInjectUd:
+      environment_.inject_exception(kVectorUd, std::nullopt);
       break;
     case Action::kPort:
       return start_port();
@@ -146,7 +166,7 @@ Outcome Service::act(Action action) {
       }
       break;
     case Action::kFeatures:
-      result_2_ = 0;  // nothing beyond what every hypervisor of SEV-ES guests does
+      result_2_ = kFeatures;
       break;
     case Action::kTerminate:
       return Terminated{environment_.ghcb_msr()};
@@ -177,7 +197,8 @@ bool Service::take_scratch(std::size_t size, Outcome& otherwise) {
     buffer_.assign(bytes, bytes + size);
     return true;
   }
-  if (size > kScratchLimit) {
+  // From version 2 on the scratch area lies within the GHCB.
+  if (config_.max_version >= 2 || size > kScratchLimit) {
     otherwise = refuse(InputError::kInvalidScratch);
     return false;
   }
@@ -190,12 +211,14 @@ bool Service::take_scratch(std::size_t size, Outcome& otherwise) {
 }
 
 Outcome Service::start_port() {
-  const auto access = decode_ioio(request_.exit_info_1);
+  if ((request_.exit_info_1 & kIoSizeMask) == 0) return finish();
+  const auto access = decode_ioio(request_.exit_info_1 & kIoUsedMask);
   if (!access) return refuse(InputError::kInvalidInput);
   port_ = {.port = access->port, .in = access->in, .size = access->size, .count = 1, .data = {}};
   if (access->string) {
     const std::uint64_t count = request_.exit_info_2;
     if (count > INT_MAX || count * access->size > INT_MAX) return Failed{RunFailure::kInvalid, request_.exit_code};
+    if (count == 0) return finish();
     Outcome otherwise;
     if (!take_scratch(count * access->size, otherwise)) return otherwise;
     copy_back_ = access->in;
@@ -231,6 +254,7 @@ Outcome Service::continue_port() {
 
 Outcome Service::start_mmio(bool write) {
   const std::uint64_t size = request_.exit_info_2;
+  if (size == 0) return finish();
   if (config_.max_version >= 2 && size > kMmioLimitOfVersion2) return refuse(InputError::kInvalidInput);
   if (size > INT_MAX) return refuse(InputError::kInvalidScratch);
   Outcome otherwise;
@@ -274,7 +298,7 @@ Outcome Service::complete() {
 void Service::finish_hold(bool sipi) {
   const Pending pending = std::exchange(pending_, Pending::kNone);
   if (pending == Pending::kMsrHold) {
-    environment_.set_ghcb_msr(msr::encode_ap_reset_hold_response(sipi));
+    answer_msr(msr::encode_ap_reset_hold_response(sipi));
   } else if (pending == Pending::kPageHold) {
     result_2_ = sipi ? 1 : 0;
     finish();
@@ -310,6 +334,8 @@ Outcome Service::finish() {
     valid.set(field);
   }
   put(offsetof(Page, valid), valid);
+  environment_.page_answered(
+      {.page = page_, .request = request_, .exit_info_1 = result_1_, .exit_info_2 = result_2_, .data = buffer_});
   return Resume{};
 }
 

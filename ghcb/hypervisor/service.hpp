@@ -69,6 +69,7 @@ class Service {
   enum class Pending { kNone, kPort, kMmio, kPageHold, kMsrHold };
 
   Outcome msr_request(std::uint64_t value);
+  void answer_msr(std::uint64_t value);
   Outcome act(Action action);
   Outcome start_port();
   Outcome continue_port();

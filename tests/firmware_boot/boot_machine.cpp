@@ -91,6 +91,7 @@ struct BootMachine::Impl final : devices::GuestDma {
     std::uint64_t hypercall(const ghcb::Hypercall&) override { return 0; }
     bool port(const ghcb::PortAccess& access) override;
     bool mmio(const ghcb::MmioAccess& access) override;
+    void inject_exception(std::uint8_t, std::optional<std::uint32_t>) override {}
     void nmi_complete() override {}
     std::uint64_t ap_jump_table() override { return machine.jump_table; }
     void set_ap_jump_table(std::uint64_t gpa) override { machine.jump_table = gpa; }

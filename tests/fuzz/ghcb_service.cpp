@@ -48,6 +48,7 @@ class Hypervisor final : public ghcb::Environment {
     FUZZ_CHECK(!access.data.empty() && access.data.size() <= 8);
     return (access.gpa.value & 0x1000) != 0;
   }
+  void inject_exception(std::uint8_t /*vector*/, std::optional<std::uint32_t> /*error_code*/) override {}
   void nmi_complete() override {}
   std::uint64_t ap_jump_table() override { return jump_table; }
   void set_ap_jump_table(std::uint64_t gpa) override { jump_table = gpa; }

@@ -63,6 +63,7 @@ class Hypervisor final : public Environment {
   std::uint64_t hypercall(const Hypercall& call) override { return call.rax + 1; }
   bool port(const PortAccess&) override { return false; }
   bool mmio(const MmioAccess&) override { return false; }
+  void inject_exception(std::uint8_t, std::optional<std::uint32_t>) override {}
   void nmi_complete() override {}
   std::uint64_t ap_jump_table() override { return jump_table; }
   void set_ap_jump_table(std::uint64_t gpa) override { jump_table = gpa; }

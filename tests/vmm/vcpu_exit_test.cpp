@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "tests/vmm/scripted_host.hpp"
 #include "vmm/kvm/handles.hpp"
 #include "vmm/vcpu_threads.hpp"
@@ -129,7 +130,32 @@ TEST_CASE_METHOD(Fixture, "SEV termination is decoded") {
   CHECK(has(sev_termination_text(0x100 | 200U << 16 | 1U << 12), "code 200: defined by the guest"));
   CHECK(has(sev_termination_text(0x100 | 26U << 16 | 2U << 12), "code 26: defined by the guest"));
   CHECK(has(sev_termination_text(0x100), "no particular reason"));
+  CHECK(has(sev_termination_text(0x100 | 4U << 16 | 1U << 12), "CPUID values are not consistent, if it is Linux"));
+  CHECK(has(sev_termination_text(0x100 | 200U << 16), "not defined by the GHCB specification"));
   CHECK(has(sev_termination_text(0x809000), "0x809000"));
+  CHECK(has(sev_termination_text(0x2013), "only SEV-SNP guests"));
+}
+
+TEST_CASE("the reason of a termination through the GHCB is read there") {
+  struct Memory final : devices::GuestDma {
+    bool read(Gpa at, std::span<std::byte> to) override {
+      if (at.value != 0x809000 + 0x398 || to.size() != 16) return false;
+      store(to.data(), std::uint64_t{0x1 | 0x42 << 4});  // SW_EXITINFO1: set 3:0, code 11:4
+      store(&to[8], std::uint64_t{0xabcd});
+      return true;
+    }
+    bool write(Gpa, std::span<const std::byte>) override { return false; }
+  } memory;
+  const std::string text = sev_termination_text(0x809000, &memory);
+  CHECK(has(text, "reason set 1, code 66"));
+  CHECK(has(text, "0xabcd"));
+  CHECK(has(sev_termination_text(0x80a000, &memory), "cannot be read"));
+}
+
+TEST_CASE("a KVM_RUN that fails says what may be behind it") {
+  CHECK(has(run_failure_text(EINVAL), "#VC"));
+  CHECK(has(run_failure_text(EFAULT), "scratch area"));
+  CHECK(has(run_failure_text(EIO), "KVM_RUN failed"));
 }
 
 TEST_CASE_METHOD(Fixture, "crashes carry what the host said") {

@@ -19,6 +19,7 @@
 #include "vmm/cli/secret_command.hpp"
 #include "vmm/cli/session_command.hpp"
 #include "vmm/cli/test_command.hpp"
+#include "vmm/cli/trace_command.hpp"
 #include "vmm/cli/verify_command.hpp"
 
 namespace {
@@ -65,6 +66,7 @@ int main_or_throw(int argc, char** argv) {
       sevisor::cli::add_firmware_command(app),
       sevisor::cli::add_test_command(app),
       sevisor::cli::add_doctor_command(app),
+      sevisor::cli::add_trace_command(app),
   };
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });

@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
@@ -27,7 +28,10 @@
 #include "vmm/kvm/kernel_host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/memory_map.hpp"
+#include "vmm/recent_events.hpp"
 #include "vmm/size_text.hpp"
+#include "vmm/trace_writer.hpp"
+#include "vmm/tracing_host.hpp"
 
 namespace sevisor::cli {
 
@@ -90,24 +94,25 @@ std::optional<std::int64_t> parse_rtc(std::string_view text) {
 }
 
 // `known`: sessions are made for a platform with certificates, so it must be this machine's own.
-std::unique_ptr<kvm::Host> make_emulated_host(bool known) {
+std::unique_ptr<kvm::Host> make_emulated_host(bool known, kvm::Observer& observer) {
   emulator::EmulatedHostOptions options;
+  options.observer = &observer;
   if (known) options.identity = emulator::load_platform_identity(emulator::platform_identity_folder());
   return emulator::make_emulated_host(options);
 }
 
 // The host that `choice` asks for; says so when `auto` falls back.
-std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known) {
-  if (choice == "emulated") return make_emulated_host(known);
+std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kvm::Observer& observer) {
+  if (choice == "emulated") return make_emulated_host(known, observer);
   auto kernel = kvm::make_kernel_host();
   const std::optional<std::string> reason = vmm::why_no_sev_es(*kernel);
-  if (!reason) return kernel;
+  if (!reason) return vmm::make_tracing_host(std::move(kernel), observer);
   if (choice == "kernel") {
     throw Error(ExitCode::kHostCannot, "run an SEV-ES guest on this machine's kernel host", *reason,
                 "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
   }
   spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
-  return make_emulated_host(known);
+  return make_emulated_host(known, observer);
 }
 
 // Whether hashes of the kernel are measured. Unasked, if somebody can verify the measurement: who has a session.
@@ -139,9 +144,12 @@ void report_launch(const vmm::LaunchReport& report, std::uint32_t policy) {
                sev::policy_text(policy), report.api.major, report.api.minor, report.api.build);
 }
 
-void report_end(const vmm::Outcome& outcome) {
-  spdlog::log(outcome.code == 0 ? spdlog::level::info : spdlog::level::err, "{} (exit code {})", outcome.reason,
-              outcome.code);
+// `history`: what led to it, if that is known and of interest.
+void report_end(const vmm::Outcome& outcome, const std::vector<std::string>& history) {
+  const auto level = outcome.code == 0 ? spdlog::level::info : spdlog::level::err;
+  spdlog::log(level, "{} (exit code {})", outcome.reason, outcome.code);
+  if (!history.empty()) spdlog::log(level, "what vCPU {} did last:", *outcome.vcpu);
+  for (const std::string& line : history) spdlog::log(level, "  {}", line);
 }
 
 }  // namespace
@@ -195,6 +203,9 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->capture_default_str();
   run->add_option("--json", options.json, "write a report about the run when it has ended")->type_name("FILE");
   add_host_wrapper_options(*run, options.wrappers);
+  run->add_option("--trace", options.trace,
+                  "write what passes between guest, host and Secure Processor; 'sevisor trace FILE' sums it up")
+      ->type_name("FILE");
   return run;
 }
 
@@ -218,6 +229,10 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   if (config.expect) vmm::check_expect(*config.expect);
   std::optional<vmm::ReportFile> report_file;
   if (command.count("--json") != 0) report_file.emplace(options.json);
+  vmm::RecentEvents recent;
+  kvm::Observers observers;
+  observers.add(recent);
+  std::optional<vmm::TraceWriter> trace;
 
   if (command.count("--kernel") == 0) {
     if (command.count("--firmware") == 0) {
@@ -265,13 +280,18 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   config.secret = make_secret_source(options.owner, config.timeout, launched);
   vmm::check_run_config(config);
 
-  const std::unique_ptr<kvm::Host> host = wrap_host(choose_host(options.host, options.owner.has_session()), options.wrappers);
+  if (command.count("--trace") != 0) observers.add(trace.emplace(options.trace));
+  const std::unique_ptr<kvm::Host> host =
+      wrap_host(choose_host(options.host, options.owner.has_session(), observers), options.wrappers);
   report.host = host->name();
+  if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
   const vmm::Outcome outcome = vmm::run_guest(*host, config, launched);
-  report_end(outcome);
-  if (report_file) report_file->write(vmm::json_report(report, outcome));
+  const std::vector<std::string> history = outcome.vcpu ? recent.describe(*outcome.vcpu) : std::vector<std::string>{};
+  report_end(outcome, history);
+  if (trace) trace->finish();
+  if (report_file) report_file->write(vmm::json_report(report, outcome, history));
   return outcome.code;
 }
 

@@ -29,6 +29,7 @@ struct RunOptions {
   std::string log_level = "info";
   std::string json;
   HostWrapperOptions wrappers;
+  std::string trace;
 };
 
 // Adds the subcommand; `options` receives what the command line says and must outlive `app`.
