@@ -1,5 +1,6 @@
 #include "emulator/kvm/platform.hpp"
 
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 
 #include "base/bytes.hpp"
@@ -25,6 +26,10 @@ sev::FirmwareStatus Platform::initialise() {
                  .reserved = 0,
                  .tmr_address = align_up(reinterpret_cast<std::uintptr_t>(tmr_.data()), kTmrBytes),
                  .tmr_length = kTmrBytes};
+  const auto status = firmware(psp::Command::kInit, init);
+  if (status != sev::FirmwareStatus::kSecureDataInvalid) return status;
+  // The firmware has thrown away what it could not use, and starts anew (Linux sev-dev.c __sev_platform_init_locked()).
+  spdlog::warn("the emulated platform's NVRAM is damaged: its keys are made anew, and older sessions are for nobody");
   return firmware(psp::Command::kInit, init);
 }
 

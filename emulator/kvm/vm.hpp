@@ -86,16 +86,31 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int sev_es_init(void* command);
   int sev_init2(void* command);
   int make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init);
+  // --- vm_sev_launch.cpp ---
   int launch_start(void* command);
   int launch_update_data(void* command);
   int launch_update_vmsa(void* command);
   int launch_measure(void* command);
   int launch_secret(void* command);
   int launch_finish(void* command);
+  int attestation_report(void* command);
+  // Makes a guest of the firmware this VM's, with its ASID.
+  int bind(kvm_sev_cmd& command, std::uint32_t handle);
+
+  // --- vm_sev_migration.cpp ---
+  int send_start(void* command);
+  int send_update_data(void* command);
+  int send_finish(void* command);
+  int send_cancel(void* command);
+  int receive_start(void* command);
+  int receive_update_data(void* command);
+  int receive_finish(void* command);
+  int handle_command(void* command, psp::Command id);
+
+  // --- vm_sev.cpp again ---
   int guest_status(void* command);
   int dbg_decrypt(void* command);
   int dbg_encrypt(void* command);
-  int not_in_firmware(void* command);
   int debug(kvm_sev_cmd& command, bool encrypt);
   // Runs a firmware command for this VM through the /dev/sev descriptor that LAUNCH_START was given; errno as KVM has
   // it.

@@ -16,7 +16,8 @@ using sev::Key128;
 // from it is secret.
 class SeededRandom {
  public:
-  explicit SeededRandom(std::uint64_t seed) noexcept : seed_(seed) {}
+  // `stream`: sequences of one seed that have nothing to do with each other.
+  explicit SeededRandom(std::uint64_t seed, std::uint64_t stream = 0) noexcept : seed_(seed), counter_(stream << 32) {}
   void fill(std::span<std::byte> out);
   [[nodiscard]] Key128 key() {
     Key128 key;
@@ -26,7 +27,7 @@ class SeededRandom {
 
  private:
   std::uint64_t seed_;
-  std::uint64_t counter_ = 0;
+  std::uint64_t counter_;
 };
 
 // An ECDH key of curve P-384.

@@ -30,7 +30,8 @@ using sev::RootCertificate;
 constexpr unsigned kRsaBits = 2048;            // as AMD's first generation has it, Naples
 constexpr std::size_t kMaxFileSize = 1 << 16;  // bytes
 
-constexpr const char* kKeyFile = "pdh.key";  // the private number alone, 48 bytes, big-endian
+constexpr const char* kKeyFile = "cek.key";  // the private number alone, 48 bytes, big-endian
+constexpr const char* kNvramFile = "nvram";
 
 RootCertificate::KeyId id_of(std::string_view text) {
   RootCertificate::KeyId id{};
@@ -64,37 +65,34 @@ sev::SecretBytes read_whole(const fs::path& path) {
 }
 
 void save(const PlatformIdentity& identity, const fs::path& folder) {
-  const sev::CertificateChain& chain = identity.chain;
-  const std::pair<const char*, std::span<const std::byte>> files[] = {
-      {"ark.cert", chain.ark.bytes()}, {"ask.cert", chain.ask.bytes()}, {"cek.cert", chain.cek.bytes()},
-      {"oca.cert", chain.oca.bytes()}, {"pek.cert", chain.pek.bytes()}, {"pdh.cert", chain.pdh.bytes()}};
-  for (const auto& [name, bytes] : files) write_new(folder / name, bytes, 0644);
-  write_new(folder / kKeyFile, identity.pdh.scalar(), 0600);
+  write_new(folder / "ark.cert", identity.ark.bytes(), 0644);
+  write_new(folder / "ask.cert", identity.ask.bytes(), 0644);
+  write_new(folder / "cek.cert", identity.chip.cek.bytes(), 0644);
+  write_new(folder / "chip.id", identity.chip.id, 0644);
+  write_new(folder / kKeyFile, identity.chip.cek_key.scalar(), 0600);
+  const sev::SecretBytes keys = identity.nvram->read();
+  write_new(folder / kNvramFile, keys, 0600);
 }
 
 PlatformIdentity load(const fs::path& folder) {
-  const auto certificate = [&](const char* file, const char* what) {
-    return Certificate::parse(read_whole(folder / file), what);
-  };
   const auto root = [&](const char* file, const char* what) {
     return RootCertificate::parse(read_whole(folder / file), what);
   };
+  const std::string tried = fmt::format("read the emulated platform's folder '{}'", folder.string());
+  constexpr const char* kRemove = "Remove the folder: a new one will be made.";
   auto key = PrivateKey::of_scalar(sev::Curve::kP384, read_whole(folder / kKeyFile));
-  if (!key) {
-    refuse(fmt::format("read '{}'", (folder / kKeyFile).string()), "it is no private key of curve P-384",
-           "Remove the folder: a new one will be made.");
-  }
-  PlatformIdentity identity{
-      {root("ark.cert", "ARK"), root("ask.cert", "ASK"), certificate("cek.cert", "CEK"), certificate("oca.cert", "OCA"),
-       certificate("pek.cert", "PEK"), certificate("pdh.cert", "PDH")},
-      *std::move(key)};
-  sev::require_chain(identity.chain);
-  const Certificate own = Certificate::make(KeyUsage::kPdh, KeyAlgorithm::kEcdhSha256, identity.pdh,
-                                            identity.chain.pdh.api_major(), identity.chain.pdh.api_minor());
+  if (!key) refuse(tried, fmt::format("'{}' is no private key of curve P-384", kKeyFile), kRemove);
+  PlatformIdentity identity{root("ark.cert", "ARK"), root("ask.cert", "ASK"),
+                            ChipKeys{{}, Certificate::parse(read_whole(folder / "cek.cert"), "CEK"), *std::move(key)},
+                            make_file_nvram(folder / kNvramFile)};
+  const sev::SecretBytes id = read_whole(folder / "chip.id");
+  if (id.size() != identity.chip.id.size()) refuse(tried, "'chip.id' has not 64 bytes", kRemove);
+  std::ranges::copy(id, identity.chip.id.begin());
+  const Certificate own = Certificate::make(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, identity.chip.cek_key,
+                                            identity.chip.cek.api_major(), identity.chip.cek.api_minor());
   constexpr std::size_t kSignedPart = 1044;
-  if (!std::ranges::equal(own.bytes().first<kSignedPart>(), identity.chain.pdh.bytes().first<kSignedPart>())) {
-    refuse(fmt::format("read the emulated platform's folder '{}'", folder.string()),
-           "the private key in it is not the PDH certificate's", "Remove the folder: a new one will be made.");
+  if (!std::ranges::equal(own.bytes().first<kSignedPart>(), identity.chip.cek.bytes().first<kSignedPart>())) {
+    refuse(tried, "the private key in it is not the CEK certificate's", kRemove);
   }
   return identity;
 }
@@ -123,31 +121,32 @@ void make_folder(const fs::path& folder) {
 
 }  // namespace
 
+sev::CertificateChain PlatformIdentity::chain() const {
+  const auto keys = decode_keys(nvram->read(), chip);
+  if (!keys) {
+    refuse("read the emulated platform's NVRAM", "it is damaged, or another platform's",
+           "Start a guest once: the firmware replaces it.");
+  }
+  return {ark, ask, chip.cek, keys->oca, keys->pek, keys->pdh};
+}
+
 PlatformIdentity make_platform_identity() {
-  const auto make = [](KeyUsage usage, KeyAlgorithm algorithm, const PrivateKey& key) {
-    return Certificate::make(usage, algorithm, key, SecureProcessor::kApi.major, SecureProcessor::kApi.minor);
-  };
   const PrivateKey ark_key = PrivateKey::make_rsa(kRsaBits);
   const PrivateKey ask_key = PrivateKey::make_rsa(kRsaBits);
-  const PrivateKey cek_key = PrivateKey::make_ec(sev::Curve::kP384);
-  const PrivateKey oca_key = PrivateKey::make_ec(sev::Curve::kP384);
-  const PrivateKey pek_key = PrivateKey::make_ec(sev::Curve::kP384);
-  const PrivateKey pdh_key = PrivateKey::make_ec(sev::Curve::kP384);
+  const KeySource new_key = [] { return PrivateKey::make_ec(sev::Curve::kP384); };
   const RootCertificate::KeyId root_id = id_of(sev::kSoftwareRootId);
-
-  Certificate cek = make(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, cek_key);
+  const PrivateKey cek_key = new_key();
+  Certificate cek = make_platform_certificate(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, cek_key);
   cek.sign(KeyUsage::kAsk, KeyAlgorithm::kRsaSha256, ask_key);
-  Certificate oca = make(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
-  oca.sign(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
-  Certificate pek = make(KeyUsage::kPek, KeyAlgorithm::kEcdsaSha256, pek_key);
-  pek.sign(KeyUsage::kOca, KeyAlgorithm::kEcdsaSha256, oca_key);
-  pek.sign(KeyUsage::kCek, KeyAlgorithm::kEcdsaSha256, cek_key);
-  Certificate pdh = make(KeyUsage::kPdh, KeyAlgorithm::kEcdhSha256, pdh_key);
-  pdh.sign(KeyUsage::kPek, KeyAlgorithm::kEcdsaSha256, pek_key);
-  return {{RootCertificate::make(KeyUsage::kArk, root_id, ark_key, root_id, ark_key),
-           RootCertificate::make(KeyUsage::kAsk, id_of(sev::kSoftwareSigningId), ask_key, root_id, ark_key), cek, oca,
-           pek, pdh},
-          pdh_key};
+  PlatformIdentity identity{
+      RootCertificate::make(KeyUsage::kArk, root_id, ark_key, root_id, ark_key),
+      RootCertificate::make(KeyUsage::kAsk, id_of(sev::kSoftwareSigningId), ask_key, root_id, ark_key),
+      ChipKeys{{}, cek, cek_key}, make_volatile_nvram()};
+  sev::fill_random(identity.chip.id);
+  if (!identity.nvram->write(encode_keys(make_platform_keys(identity.chip, new_key)))) {
+    refuse("make an emulated platform", "its NVRAM cannot be written");
+  }
+  return identity;
 }
 
 std::shared_ptr<const PlatformIdentity> load_platform_identity(const std::string& folder) {

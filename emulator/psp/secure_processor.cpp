@@ -1,4 +1,4 @@
-// The table of commands, and those of the platform.
+// The table of commands, and those that activate guests.
 #include "emulator/psp/secure_processor.hpp"
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "base/bytes.hpp"
 #include "emulator/psp/call.hpp"
+#include "emulator/psp/nvram.hpp"
 #include "emulator/psp/platform_identity.hpp"
 #include "sev/policy.hpp"
 
@@ -18,8 +19,6 @@ using psp::PlatformState;
 using sev::FirmwareStatus;
 
 namespace {
-
-constexpr std::uint32_t kTmrAlignment = 1 << 20;  // the trusted memory region for SEV-ES: 1 MiB, so aligned
 
 template <class State>
 constexpr unsigned bit(State state) {
@@ -34,7 +33,17 @@ constexpr unsigned kAnyPlatform = any_of(PlatformState::kUninit, PlatformState::
 constexpr unsigned kInitialised = any_of(PlatformState::kInit, PlatformState::kWorking);
 constexpr unsigned kWorking = bit(PlatformState::kWorking);
 constexpr unsigned kNoGuest = 0;  // the command names no guest that must exist
-constexpr unsigned kAnyGuest = any_of(GuestState::kLaunchUpdate, GuestState::kLaunchSecret, GuestState::kRunning);
+constexpr unsigned kUninit = bit(PlatformState::kUninit);
+constexpr unsigned kInit = bit(PlatformState::kInit);
+// Guests whose memory is theirs still; one that was sent can only be taken down.
+constexpr unsigned kPresent = any_of(GuestState::kLaunchUpdate, GuestState::kLaunchSecret, GuestState::kRunning,
+                                     GuestState::kSendUpdate, GuestState::kReceiveUpdate);
+constexpr unsigned kAnyGuest = kPresent | bit(GuestState::kSent);
+constexpr unsigned kLaunching = bit(GuestState::kLaunchUpdate);
+constexpr unsigned kMeasured = bit(GuestState::kLaunchSecret);
+constexpr unsigned kRunning = bit(GuestState::kRunning);
+constexpr unsigned kSending = bit(GuestState::kSendUpdate);
+constexpr unsigned kReceiving = bit(GuestState::kReceiveUpdate);
 
 }  // namespace
 
@@ -48,40 +57,67 @@ struct SecureProcessor::Row {
 
 // SEV API (55766) tables "Platform States", "Guest States".
 const SecureProcessor::Row SecureProcessor::kRows[] = {
-    {Command::kInit, sizeof(psp::Init), bit(PlatformState::kUninit), kNoGuest, &SecureProcessor::init},
-    {Command::kShutdown, 0, kAnyPlatform, kNoGuest, &SecureProcessor::shutdown},
-    {Command::kPlatformReset, 0, bit(PlatformState::kUninit), kNoGuest, &SecureProcessor::platform_reset},
+    {Command::kInit, sizeof(psp::Init), kUninit, kNoGuest, &SecureProcessor::init},
+    {Command::kShutdown, 0, kInitialised, kNoGuest, &SecureProcessor::shutdown},
+    {Command::kPlatformReset, 0, kUninit, kNoGuest, &SecureProcessor::platform_reset},
     {Command::kPlatformStatus, sizeof(psp::PlatformStatus), kAnyPlatform, kNoGuest, &SecureProcessor::platform_status},
+    {Command::kPekGen, 0, kInit, kNoGuest, &SecureProcessor::pek_gen},
+    {Command::kPekCsr, sizeof(psp::OneBuffer), kInit, kNoGuest, &SecureProcessor::pek_csr},
+    {Command::kPekCertImport, sizeof(psp::PekCertImport), kInit, kNoGuest, &SecureProcessor::pek_cert_import},
     {Command::kPdhCertExport, sizeof(psp::PdhCertExport), kInitialised, kNoGuest, &SecureProcessor::pdh_cert_export},
+    {Command::kPdhGen, 0, kInitialised, kNoGuest, &SecureProcessor::pdh_gen},
     {Command::kDfFlush, 0, kInitialised, kNoGuest, &SecureProcessor::df_flush},
+    {Command::kGetId, sizeof(psp::OneBuffer), kAnyPlatform, kNoGuest, &SecureProcessor::get_id},
     {Command::kDecommission, sizeof(psp::HandleOnly), kWorking, kAnyGuest, &SecureProcessor::decommission},
     {Command::kActivate, sizeof(psp::Activate), kWorking, kAnyGuest, &SecureProcessor::activate},
     {Command::kDeactivate, sizeof(psp::HandleOnly), kWorking, kAnyGuest, &SecureProcessor::deactivate},
     {Command::kGuestStatus, sizeof(psp::GuestStatus), kWorking, kAnyGuest, &SecureProcessor::guest_status},
+    {Command::kCopy, sizeof(psp::Copy), kWorking, kRunning, &SecureProcessor::copy},
     {Command::kLaunchStart, sizeof(psp::LaunchStart), kInitialised, kNoGuest, &SecureProcessor::launch_start},
-    {Command::kLaunchUpdateData, sizeof(psp::LaunchRegion), kWorking, bit(GuestState::kLaunchUpdate),
-     &SecureProcessor::launch_update_data},
-    {Command::kLaunchUpdateVmsa, sizeof(psp::LaunchRegion), kWorking, bit(GuestState::kLaunchUpdate),
-     &SecureProcessor::launch_update_vmsa},
-    {Command::kLaunchMeasure, sizeof(psp::LaunchRegion), kWorking, bit(GuestState::kLaunchUpdate),
-     &SecureProcessor::launch_measure},
-    {Command::kLaunchSecret, sizeof(psp::LaunchSecret), kWorking, bit(GuestState::kLaunchSecret),
-     &SecureProcessor::launch_secret},
-    {Command::kLaunchFinish, sizeof(psp::HandleOnly), kWorking, bit(GuestState::kLaunchSecret),
-     &SecureProcessor::launch_finish},
-    {Command::kDbgDecrypt, sizeof(psp::Dbg), kWorking, kAnyGuest, &SecureProcessor::dbg_decrypt},
-    {Command::kDbgEncrypt, sizeof(psp::Dbg), kWorking, kAnyGuest, &SecureProcessor::dbg_encrypt},
+    {Command::kLaunchUpdateData, sizeof(psp::LaunchRegion), kWorking, kLaunching, &SecureProcessor::launch_update_data},
+    {Command::kLaunchUpdateVmsa, sizeof(psp::LaunchRegion), kWorking, kLaunching, &SecureProcessor::launch_update_vmsa},
+    {Command::kLaunchMeasure, sizeof(psp::LaunchRegion), kWorking, kLaunching, &SecureProcessor::launch_measure},
+    {Command::kLaunchSecret, sizeof(psp::Packet), kWorking, kMeasured, &SecureProcessor::launch_secret},
+    {Command::kLaunchFinish, sizeof(psp::HandleOnly), kWorking, kMeasured, &SecureProcessor::launch_finish},
+    {Command::kAttestation, sizeof(psp::Attestation), kWorking, kMeasured | kRunning | kSending,
+     &SecureProcessor::attestation},
+    {Command::kDbgDecrypt, sizeof(psp::Dbg), kWorking, kPresent, &SecureProcessor::dbg_decrypt},
+    {Command::kDbgEncrypt, sizeof(psp::Dbg), kWorking, kPresent, &SecureProcessor::dbg_encrypt},
+    {Command::kSendStart, sizeof(psp::SendStart), kWorking, kRunning, &SecureProcessor::send_start},
+    {Command::kSendUpdateData, sizeof(psp::Packet), kWorking, kSending, &SecureProcessor::send_update_data},
+    {Command::kSendUpdateVmsa, sizeof(psp::Packet), kWorking, kSending, &SecureProcessor::send_update_vmsa},
+    {Command::kSendFinish, sizeof(psp::HandleOnly), kWorking, kSending, &SecureProcessor::send_finish},
+    {Command::kSendCancel, sizeof(psp::HandleOnly), kWorking, kSending, &SecureProcessor::send_cancel},
+    {Command::kReceiveStart, sizeof(psp::LaunchStart), kInitialised, kNoGuest, &SecureProcessor::receive_start},
+    {Command::kReceiveUpdateData, sizeof(psp::Packet), kWorking, kReceiving, &SecureProcessor::receive_update_data},
+    {Command::kReceiveUpdateVmsa, sizeof(psp::Packet), kWorking, kReceiving, &SecureProcessor::receive_update_vmsa},
+    {Command::kReceiveFinish, sizeof(psp::HandleOnly), kWorking, kReceiving, &SecureProcessor::receive_finish},
 };
+
+namespace {
+
+// The chip of a platform without an identity: nobody signed its CEK.
+ChipKeys make_seeded_chip(SeededRandom& random) {
+  const sev::PrivateKey key = make_ecdh_key(random);
+  ChipKeys chip{{}, make_platform_certificate(sev::KeyUsage::kCek, sev::KeyAlgorithm::kEcdsaSha256, key), key};
+  random.fill(chip.id);
+  return chip;
+}
+
+constexpr std::uint64_t kGuestStream = 0;
+constexpr std::uint64_t kPlatformStream = 1;
+
+}  // namespace
 
 SecureProcessor::SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
                                  std::shared_ptr<const PlatformIdentity> identity)
-    : random_(seed),
+    : random_(seed, kGuestStream),
+      platform_random_(seed, kPlatformStream),
       limits_(limits),
       memory_(memory),
-      pdh_(make_ecdh_key(random_)),  // always: what comes from the generator later does not depend on it
-      identity_(std::move(identity)) {
-  if (identity_ != nullptr) pdh_ = identity_->pdh;
-}
+      seeded_keys_(identity == nullptr),
+      chip_(identity == nullptr ? make_seeded_chip(platform_random_) : identity->chip),
+      nvram_(identity == nullptr ? make_volatile_nvram() : identity->nvram) {}
 
 FirmwareStatus SecureProcessor::run(Command command, std::span<std::byte> buffer) {
   const Row* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.command == command; });
@@ -97,64 +133,6 @@ FirmwareStatus SecureProcessor::run(Command command, std::span<std::byte> buffer
     if (!(row->guest_states & bit(call.guest->state))) return FirmwareStatus::kInvalidGuestState;
   }
   return (this->*row->handler)(call);
-}
-
-FirmwareStatus SecureProcessor::init(Call& call) {
-  const auto command = call.in<psp::Init>();
-  const bool es = (command.options & psp::kInitEs) != 0;
-  if (command.options & ~psp::kInitEs) return FirmwareStatus::kInvalidParam;
-  if (es && (command.tmr_address == 0 || command.tmr_address % kTmrAlignment != 0)) {
-    return FirmwareStatus::kInvalidAddress;
-  }
-  if (es && command.tmr_length < kTmrAlignment) return FirmwareStatus::kInvalidLength;
-  es_enabled_ = es;
-  state_ = PlatformState::kInit;
-  return FirmwareStatus::kSuccess;
-}
-
-FirmwareStatus SecureProcessor::shutdown(Call&) {
-  for (auto& [handle, guest] : guests_) release_asid(guest);
-  guests_.clear();
-  unflushed_asids_.clear();
-  wbinvd_needed_ = false;
-  es_enabled_ = false;
-  state_ = PlatformState::kUninit;
-  return FirmwareStatus::kSuccess;
-}
-
-FirmwareStatus SecureProcessor::platform_reset(Call&) {
-  pdh_ = make_ecdh_key(random_);
-  identity_.reset();  // until the next start: the certificates on disk stay
-  return FirmwareStatus::kSuccess;
-}
-
-FirmwareStatus SecureProcessor::pdh_cert_export(Call& call) {
-  if (identity_ == nullptr) return FirmwareStatus::kUnsupported;
-  auto command = call.in<psp::PdhCertExport>();
-  const sev::CertificateChain& chain = identity_->chain;
-  const std::uint32_t pdh_room = std::exchange(command.pdh_length, sev::kCertificateSize);
-  const std::uint32_t chain_room = std::exchange(command.chain_length, sev::kPlatformCertificatesSize);
-  call.out(command);
-  if (pdh_room < sev::kCertificateSize || chain_room < sev::kPlatformCertificatesSize) {
-    return FirmwareStatus::kInvalidLength;
-  }
-  if (command.pdh_address == 0 || command.chain_address == 0) return FirmwareStatus::kInvalidAddress;
-  std::ranges::copy(chain.pdh.bytes(), reinterpret_cast<std::byte*>(command.pdh_address));
-  auto* to = reinterpret_cast<std::byte*>(command.chain_address);
-  for (const sev::Certificate* certificate : {&chain.pek, &chain.oca, &chain.cek}) {
-    to = std::ranges::copy(certificate->bytes(), to).out;
-  }
-  return FirmwareStatus::kSuccess;
-}
-
-FirmwareStatus SecureProcessor::platform_status(Call& call) {
-  call.out(psp::PlatformStatus{.api_major = kApi.major,
-                               .api_minor = kApi.minor,
-                               .state = static_cast<std::uint8_t>(state_),
-                               .flags = es_enabled_ ? psp::kStatusEs : 0,
-                               .build = kApi.build,
-                               .guest_count = static_cast<std::uint32_t>(guests_.size())});
-  return FirmwareStatus::kSuccess;
 }
 
 FirmwareStatus SecureProcessor::df_flush(Call&) {

@@ -1,5 +1,6 @@
-// The AMD Secure Processor as its SEV firmware behaves: platform and guest state machines, launch, measurement.
-// AMD SEV API (55766). Its keys follow from a seed: it can never be taken for AMD's.
+// The AMD Secure Processor as its SEV firmware behaves: platform and guest state machines, launch, measurement, sending
+// guests to other platforms. AMD SEV API (55766). Its keys follow from a seed or from an identity that says it is
+// software's (platform_identity.hpp): it can never be taken for AMD's.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +9,11 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <variant>
 
 #include "emulator/psp/commands.hpp"
 #include "emulator/psp/crypto.hpp"
+#include "emulator/psp/platform_keys.hpp"
 #include "sev/firmware_status.hpp"
 #include "sev/measurement.hpp"
 #include "sev/session.hpp"
@@ -18,6 +21,7 @@
 
 namespace sevisor::emulator {
 
+class Nvram;
 struct PlatformIdentity;
 
 // The memory controllers, to whom the Secure Processor gives each guest's key by ASID.
@@ -41,7 +45,8 @@ class SecureProcessor {
  public:
   static constexpr sev::ApiVersion kApi{.major = 1, .minor = 55, .build = 21};
 
-  // With an identity the PDH is the identity's; without one it follows from the seed, and there are no certificates.
+  // The keys of guests follow from the seed. Those of the platform are the identity's; without one they follow from the
+  // seed too, and the chain of certificates ends at a CEK that nobody signed.
   SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
                   std::shared_ptr<const PlatformIdentity> identity = nullptr);
 
@@ -58,8 +63,8 @@ class SecureProcessor {
   void caches_written_back() noexcept { wbinvd_needed_ = false; }
 
   [[nodiscard]] psp::PlatformState state() const noexcept { return state_; }
-  // The platform's ECDH key, that guest owners make sessions with.
-  [[nodiscard]] sev::PublicKey pdh() const { return pdh_.public_key(); }
+  // The platform's ECDH key, that guest owners make sessions with. Only while it is initialised.
+  [[nodiscard]] sev::PublicKey pdh() const { return keys_.value().pdh_key.public_key(); }
 
  private:
   struct Guest {
@@ -70,6 +75,7 @@ class SecureProcessor {
     Key128 tweak_key{};
     sev::TransportKeys transport;
     sev::Sha256 digest;
+    sev::Digest launch_digest{};  // from LAUNCH_MEASURE on; of a guest that was received: zeros
     sev::Measurement measurement{};
   };
   // What a handler gets: the command buffer as it came, which it may change, and the guest that it names.
@@ -85,32 +91,72 @@ class SecureProcessor {
   struct Row;
   static const Row kRows[];
 
+  // --- platform_commands.cpp ---
   sev::FirmwareStatus init(Call& call);
   sev::FirmwareStatus shutdown(Call& call);
   sev::FirmwareStatus platform_reset(Call& call);
   sev::FirmwareStatus platform_status(Call& call);
+  sev::FirmwareStatus pek_gen(Call& call);
+  sev::FirmwareStatus pek_csr(Call& call);
+  sev::FirmwareStatus pek_cert_import(Call& call);
   sev::FirmwareStatus pdh_cert_export(Call& call);
+  sev::FirmwareStatus pdh_gen(Call& call);
+  sev::FirmwareStatus get_id(Call& call);
+  [[nodiscard]] KeySource key_source();
+  // Into NVRAM first: if that fails nothing has changed.
+  sev::FirmwareStatus keep(PlatformKeys keys);
+
+  // --- secure_processor.cpp ---
   sev::FirmwareStatus df_flush(Call& call);
   sev::FirmwareStatus decommission(Call& call);
   sev::FirmwareStatus activate(Call& call);
   sev::FirmwareStatus deactivate(Call& call);
   sev::FirmwareStatus guest_status(Call& call);
+  void release_asid(Guest& guest);
+
+  // --- launch_commands.cpp ---
   sev::FirmwareStatus launch_start(Call& call);
   sev::FirmwareStatus launch_update_data(Call& call);
   sev::FirmwareStatus launch_update_vmsa(Call& call);
   sev::FirmwareStatus launch_measure(Call& call);
   sev::FirmwareStatus launch_secret(Call& call);
   sev::FirmwareStatus launch_finish(Call& call);
+  sev::FirmwareStatus attestation(Call& call);
+  // What LAUNCH_START and RECEIVE_START have in common: the guest in its first state.
+  sev::FirmwareStatus start_guest(Call& call, psp::GuestState state);
+  [[nodiscard]] std::variant<sev::TransportKeys, sev::FirmwareStatus> open_session(
+      const psp::LaunchStart& command) const;
+
+  // --- debug_commands.cpp ---
   sev::FirmwareStatus dbg_decrypt(Call& call);
   sev::FirmwareStatus dbg_encrypt(Call& call);
-  sev::FirmwareStatus check_debug(const Call& call, std::uint64_t guest_address, std::uint32_t length) const;
-  void release_asid(Guest& guest);
+  sev::FirmwareStatus copy(Call& call);
+  [[nodiscard]] static sev::FirmwareStatus check_debug(const Call& call, std::uint64_t guest_address,
+                                                       std::uint32_t length);
 
-  SeededRandom random_;
+  // --- migration_commands.cpp ---
+  sev::FirmwareStatus send_start(Call& call);
+  sev::FirmwareStatus send_update_data(Call& call);
+  sev::FirmwareStatus send_update_vmsa(Call& call);
+  sev::FirmwareStatus send_finish(Call& call);
+  sev::FirmwareStatus send_cancel(Call& call);
+  sev::FirmwareStatus receive_start(Call& call);
+  sev::FirmwareStatus receive_update_data(Call& call);
+  sev::FirmwareStatus receive_update_vmsa(Call& call);
+  sev::FirmwareStatus receive_finish(Call& call);
+  sev::FirmwareStatus send_packet(Call& call, std::byte context);
+  sev::FirmwareStatus receive_packet(Call& call, std::byte context);
+  [[nodiscard]] std::variant<sev::PublicKey, sev::FirmwareStatus> check_receiver(const psp::SendStart& command,
+                                                                                 std::uint32_t policy) const;
+
+  SeededRandom random_;           // of guests
+  SeededRandom platform_random_;  // of a platform without an identity
   PlatformLimits limits_;
   MemoryController& memory_;
-  sev::PrivateKey pdh_;
-  std::shared_ptr<const PlatformIdentity> identity_;  // null: none
+  bool seeded_keys_;
+  ChipKeys chip_;
+  std::shared_ptr<Nvram> nvram_;
+  std::optional<PlatformKeys> keys_;  // while the platform is initialised
   psp::PlatformState state_ = psp::PlatformState::kUninit;
   bool es_enabled_ = false;
   bool wbinvd_needed_ = false;

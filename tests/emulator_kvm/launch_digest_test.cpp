@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "sev/certificate_chain.hpp"
 #include "sev/encoding.hpp"
 #include "sev/initial_vmsa.hpp"
 #include "sev/measurement.hpp"
@@ -49,12 +50,20 @@ TEST_CASE_METHOD(HostFixture, "the measurement of OVMF agrees with other tools")
 
   REQUIRE(call(vm, KVM_CREATE_IRQCHIP) == 0);
   REQUIRE(sev(KVM_SEV_ES_INIT) == 0);
-  // The platform's key is the first thing that it makes of its seed.
-  emulator::SeededRandom platform_random(0);
-  const sev::PrivateKey pdh = emulator::make_ecdh_key(platform_random);
+  std::array<std::byte, sev::kCertificateSize> pdh_bytes;
+  std::array<std::byte, sev::kPlatformCertificatesSize> chain_bytes;
+  sev_user_data_pdh_cert_export exported{};
+  exported.pdh_cert_address = reinterpret_cast<std::uintptr_t>(pdh_bytes.data());
+  exported.pdh_cert_len = sizeof pdh_bytes;
+  exported.cert_chain_address = reinterpret_cast<std::uintptr_t>(chain_bytes.data());
+  exported.cert_chain_len = sizeof chain_bytes;
+  sev_issue_cmd issue{};
+  issue.cmd = SEV_PDH_CERT_EXPORT;
+  issue.data = reinterpret_cast<std::uintptr_t>(&exported);
+  REQUIRE(call(sev_fd, SEV_ISSUE_CMD, &issue) == 0);
   GuestOwner owner;
   const auto certificate = owner.certificate();
-  const auto session = owner.session(pdh.public_key(), 5);
+  const auto session = owner.session(sev::Certificate::parse(pdh_bytes, "PDH").key(), 5);
   kvm_sev_launch_start start_params{};
   start_params.policy = 5;
   start_params.dh_uaddr = reinterpret_cast<std::uintptr_t>(certificate.data());

@@ -60,7 +60,7 @@ TEST_CASE_METHOD(Launch, "a secret for this launch arrives, one for another does
   constexpr std::string_view kSecret = "sixteen bytes :)";
   const auto secret = std::as_bytes(std::span(kSecret));
   auto packet = owner.pack(secret, blob);
-  psp::LaunchSecret command{};
+  psp::Packet command{};
   command.handle = handle;
   command.header_address = address_of(packet.header.data());
   command.header_length = 52;

@@ -53,7 +53,7 @@ TEST_CASE("the emulated platform has one identity a machine, which says that it 
   for (const std::string& name : kCertificates) {
     CHECK(read_file(folder / ("first/" + name)) == read_file(folder / ("second/" + name)));
   }
-  CHECK(mode_of(folder / "data/sevisor/emulated-platform/pdh.key") == 0600);
+  CHECK(mode_of(folder / "data/sevisor/emulated-platform/nvram") == 0600);
   const Result shown = tool(folder, {"certs", "show", "--host", "emulated"});
   CHECK(shown.code == 0);
   CHECK_THAT(shown.out, Catch::Contains("NOT-AMD") && Catch::Contains("not AMD's and protects nothing"));

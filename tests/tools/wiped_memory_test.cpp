@@ -123,13 +123,23 @@ std::optional<Ended> run_traced(const WorkFolder& folder, Words words, Find find
   return ended;
 }
 
+// The private number of the emulated platform's PDH: in its NVRAM behind a magic of 16 bytes, three certificates and
+// the PEK's number.
+Bytes pdh_scalar(const WorkFolder& folder) {
+  constexpr std::size_t kScalarSize = 48;
+  constexpr std::size_t kPdhAt = 16 + 3 * sev::kCertificateSize + kScalarSize;
+  const Bytes nvram = read_file(folder / "data/sevisor/emulated-platform/nvram").value();
+  REQUIRE(nvram.size() > kPdhAt + kScalarSize);
+  const auto at = nvram.begin() + static_cast<std::ptrdiff_t>(kPdhAt);
+  return {at, at + kScalarSize};
+}
+
 // The keys of the session in owner_*, and what they were derived from on the platform.
 std::vector<Needle> session_needles(const WorkFolder& folder) {
   std::vector<Needle> needles;
   add_key(needles, "the TIK", read_file(folder / "owner_tik.bin").value());
   add_key(needles, "the TEK", read_file(folder / "owner_tek.bin").value());
-  const auto pdh = sev::PrivateKey::of_scalar(sev::Curve::kP384,
-                                              read_file(folder / "data/sevisor/emulated-platform/pdh.key").value());
+  const auto pdh = sev::PrivateKey::of_scalar(sev::Curve::kP384, pdh_scalar(folder));
   const auto godh = sev::Certificate::parse(sev::from_base64(read_text(folder / "owner_godh.b64")).value(), "GODH");
   const Bytes session = sev::from_base64(read_text(folder / "owner_session.b64")).value();
   sev::Nonce nonce;
@@ -144,7 +154,7 @@ std::vector<Needle> session_needles(const WorkFolder& folder) {
 }
 
 void add_platform_key(const WorkFolder& folder, std::vector<Needle>& needles) {
-  const Bytes scalar = read_file(folder / "data/sevisor/emulated-platform/pdh.key").value();
+  const Bytes scalar = pdh_scalar(folder);
   add_key(needles, "the PDH's private key", scalar);
   // As OpenSSL's numbers are in memory: little-endian.
   needles.push_back({"the PDH's private key as a number", {scalar.rbegin(), scalar.rend()}});

@@ -93,8 +93,8 @@ FoundCertificates from_host(const std::string& name) {
   FoundCertificates found{
       fmt::format("the {} host", name), sev::parse_platform_certificates(exported.pdh, exported.chain), {}, {}};
   if (identity != nullptr) {  // the platform does not export these; AMD hands out its own
-    found.ask = identity->chain.ask;
-    found.ark = identity->chain.ark;
+    found.ask = identity->ask;
+    found.ark = identity->ark;
   }
   return found;
 }

@@ -1,12 +1,13 @@
-// Launch and debugging of guests. AMD SEV API (55766) chapter 6.
+// Launching guests. AMD SEV API (55766) chapter 6.
 #include <algorithm>
-#include <vector>
+#include <cstddef>
+#include <optional>
+#include <utility>
 
 #include "base/bytes.hpp"
 #include "emulator/psp/call.hpp"
 #include "emulator/psp/owner_certificate.hpp"
 #include "emulator/psp/secure_processor.hpp"
-#include "sev/certificate.hpp"
 #include "sev/launch_secret.hpp"
 #include "sev/policy.hpp"
 
@@ -16,37 +17,32 @@ using psp::GuestState;
 using psp::PlatformState;
 using sev::FirmwareStatus;
 
-namespace {
-
-constexpr std::uint32_t kBlock = 16;  // bytes: what addresses and lengths of guest memory are multiples of
-constexpr std::uint32_t kVmsaBytes = 4096;
-constexpr std::uint64_t kMaxTransfer = 1U << 31;
-
-std::span<std::byte> memory_at(std::uint64_t address, std::size_t length) {
-  return {reinterpret_cast<std::byte*>(address), length};
+std::variant<sev::TransportKeys, FirmwareStatus> SecureProcessor::open_session(const psp::LaunchStart& command) const {
+  if (command.dh_address == 0 || command.session_address == 0) return FirmwareStatus::kInvalidAddress;
+  if (command.dh_length != sev::kCertificateSize || command.session_length != sev::kSessionSize) {
+    return FirmwareStatus::kInvalidLength;
+  }
+  const auto peer = parse_owner_certificate(memory_at(command.dh_address, sev::kCertificateSize));
+  if (!peer) return FirmwareStatus::kInvalidCertificate;
+  const auto secret = keys_->pdh_key.shared_secret(*peer);
+  if (!secret) return FirmwareStatus::kInvalidCertificate;
+  const auto session = memory_at(command.session_address, sev::kSessionSize).first<sev::kSessionSize>();
+  auto keys = sev::open_session(*secret, session, command.policy);
+  if (!keys) return FirmwareStatus::kBadMeasurement;
+  return *std::move(keys);
 }
 
-FirmwareStatus check_region(std::uint64_t address, std::uint32_t length) {
-  if (address == 0 || address % kBlock != 0) return FirmwareStatus::kInvalidAddress;
-  if (length == 0 || length % kBlock != 0 || length > kMaxTransfer) return FirmwareStatus::kInvalidLength;
-  return FirmwareStatus::kSuccess;
-}
-
-}  // namespace
-
-FirmwareStatus SecureProcessor::launch_start(Call& call) {
+FirmwareStatus SecureProcessor::start_guest(Call& call, GuestState state) {
   auto command = call.in<psp::LaunchStart>();
   const std::uint32_t policy = command.policy;
-  const auto least_major = static_cast<std::uint8_t>(policy >> sev::kPolicyApiMajorShift);
-  const auto least_minor = static_cast<std::uint8_t>(policy >> sev::kPolicyApiMinorShift);
-  if (least_major > kApi.major || (least_major == kApi.major && least_minor > kApi.minor)) {
+  if (!api_allowed(policy, kApi.major, kApi.minor) || (policy & sev::kPolicyReserved)) {
     return FirmwareStatus::kPolicyFailure;
   }
-  if (policy & sev::kPolicyReserved) return FirmwareStatus::kPolicyFailure;
   if ((policy & sev::kPolicyEs) && !es_enabled_) return FirmwareStatus::kPolicyFailure;
 
   Guest guest;
   guest.policy = policy;
+  guest.state = state;
   guest.key = random_.key();
   guest.tweak_key = random_.key();
   if (command.handle != 0) {
@@ -58,19 +54,10 @@ FirmwareStatus SecureProcessor::launch_start(Call& call) {
     guest.key = other->second.key;
     guest.tweak_key = other->second.tweak_key;
   }
-  if (command.dh_address != 0 || command.session_address != 0) {
-    if (command.dh_address == 0 || command.session_address == 0) return FirmwareStatus::kInvalidAddress;
-    if (command.dh_length != sev::kCertificateSize || command.session_length != sev::kSessionSize) {
-      return FirmwareStatus::kInvalidLength;
-    }
-    const auto owner = parse_owner_certificate(memory_at(command.dh_address, sev::kCertificateSize));
-    if (!owner) return FirmwareStatus::kInvalidCertificate;
-    const auto secret = pdh_.shared_secret(*owner);
-    if (!secret) return FirmwareStatus::kInvalidCertificate;
-    const auto session = memory_at(command.session_address, sev::kSessionSize).first<sev::kSessionSize>();
-    const auto keys = sev::open_session(*secret, session, policy);
-    if (!keys) return FirmwareStatus::kBadMeasurement;
-    guest.transport = *keys;
+  if (state == GuestState::kReceiveUpdate || command.dh_address != 0 || command.session_address != 0) {
+    auto keys = open_session(command);
+    if (const auto* failure = std::get_if<FirmwareStatus>(&keys)) return *failure;
+    guest.transport = std::get<sev::TransportKeys>(keys);
   } else {
     random_.fill(*guest.transport.tek);
     random_.fill(*guest.transport.tik);
@@ -81,6 +68,8 @@ FirmwareStatus SecureProcessor::launch_start(Call& call) {
   call.out(command);
   return FirmwareStatus::kSuccess;
 }
+
+FirmwareStatus SecureProcessor::launch_start(Call& call) { return start_guest(call, GuestState::kLaunchUpdate); }
 
 FirmwareStatus SecureProcessor::launch_update_data(Call& call) {
   const auto command = call.in<psp::LaunchRegion>();
@@ -110,8 +99,11 @@ FirmwareStatus SecureProcessor::launch_measure(Call& call) {
   }
   if (command.address == 0) return FirmwareStatus::kInvalidAddress;
   const sev::Nonce nonce = random_.key();
-  guest.measurement = sev::make_measurement(*guest.transport.tik, kApi, guest.policy, guest.digest.finish(), nonce);
-  std::ranges::copy(guest.measurement, memory_at(command.address, guest.measurement.size()).begin());
+  guest.launch_digest = guest.digest.finish();
+  const sev::Measurement blob =
+      sev::make_measurement(*guest.transport.tik, kApi, guest.policy, guest.launch_digest, nonce);
+  guest.measurement = blob;
+  std::copy(blob.begin(), blob.end(), memory_at(command.address, blob.size()).begin());
   command.length = sev::kMeasurementSize;
   guest.state = GuestState::kLaunchSecret;
   call.out(command);
@@ -119,7 +111,7 @@ FirmwareStatus SecureProcessor::launch_measure(Call& call) {
 }
 
 FirmwareStatus SecureProcessor::launch_secret(Call& call) {
-  const auto command = call.in<psp::LaunchSecret>();
+  const auto command = call.in<psp::Packet>();
   Guest& guest = *call.guest;
   if (guest.asid == 0) return FirmwareStatus::kInactive;
   if (const auto status = check_region(command.guest_address, command.guest_length);
@@ -147,29 +139,40 @@ FirmwareStatus SecureProcessor::launch_finish(Call& call) {
   return FirmwareStatus::kSuccess;
 }
 
-FirmwareStatus SecureProcessor::check_debug(const Call& call, std::uint64_t guest_address, std::uint32_t length) const {
-  if (call.guest->policy & sev::kPolicyNoDebug) return FirmwareStatus::kPolicyFailure;
-  if (call.guest->asid == 0) return FirmwareStatus::kInactive;
-  return check_region(guest_address, length);
-}
+namespace {
+// ATTESTATION's answer. SEV API table "Attestation report"; as the virtee/sev crate reads it.
+#pragma pack(push, 1)
+struct AttestationReport {
+  std::uint8_t mnonce[16];
+  sev::Digest launch_digest;
+  std::uint32_t policy;
+  std::uint32_t signature_usage;  // sev::KeyUsage, kPek
+  std::uint32_t signature_algorithm;
+  std::uint32_t reserved;
+  std::byte r[72];  // of the signature over all before signature_usage; little-endian
+  std::byte s[72];
+};
+#pragma pack(pop)
+static_assert(sizeof(AttestationReport) == 208);
+}  // namespace
 
-FirmwareStatus SecureProcessor::dbg_decrypt(Call& call) {
-  const auto command = call.in<psp::Dbg>();
-  if (const auto status = check_debug(call, command.source, command.length); status != FirmwareStatus::kSuccess) {
-    return status;
-  }
-  memory_.decrypt(call.guest->asid, memory_at(command.source, command.length),
-                  memory_at(command.destination, command.length));
-  return FirmwareStatus::kSuccess;
-}
-
-FirmwareStatus SecureProcessor::dbg_encrypt(Call& call) {
-  const auto command = call.in<psp::Dbg>();
-  if (const auto status = check_debug(call, command.destination, command.length); status != FirmwareStatus::kSuccess) {
-    return status;
-  }
-  memory_.store(call.guest->asid, memory_at(command.destination, command.length),
-                memory_at(command.source, command.length));
+FirmwareStatus SecureProcessor::attestation(Call& call) {
+  auto command = call.in<psp::Attestation>();
+  const std::uint32_t room = std::exchange(command.length, static_cast<std::uint32_t>(sizeof(AttestationReport)));
+  call.out(command);
+  if (room < sizeof(AttestationReport)) return FirmwareStatus::kInvalidLength;
+  if (command.address == 0) return FirmwareStatus::kInvalidAddress;
+  AttestationReport report{};
+  std::ranges::copy(command.mnonce, report.mnonce);
+  report.launch_digest = call.guest->launch_digest;
+  report.policy = call.guest->policy;
+  report.signature_usage = static_cast<std::uint32_t>(sev::KeyUsage::kPek);
+  report.signature_algorithm = static_cast<std::uint32_t>(sev::KeyAlgorithm::kEcdsaSha256);
+  const auto content = std::as_bytes(std::span(&report, 1)).first<offsetof(AttestationReport, signature_usage)>();
+  const sev::EcSignature signature = keys_->pek_key.sign(sev::HashKind::kSha256, content);
+  std::ranges::copy(signature.r, report.r);
+  std::ranges::copy(signature.s, report.s);
+  store(memory_at(command.address, sizeof report).data(), report);
   return FirmwareStatus::kSuccess;
 }
 
