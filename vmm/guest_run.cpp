@@ -168,6 +168,10 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
     input.reset();
     output.finish();
   }
+  if (config.memory_dump != nullptr) {
+    for (const GuestRam::Region& region : ram.regions()) guest.vm.unregister_encrypted_region(region.memory.bytes());
+    config.memory_dump->write(ram);
+  }
   return final_outcome(state, output, config.expect.has_value());
 }
 

@@ -11,6 +11,7 @@
 #include "vmm/input_file.hpp"
 #include "vmm/kvm/host.hpp"
 #include "vmm/launch.hpp"
+#include "vmm/memory_dump.hpp"
 #include "vmm/outcome.hpp"
 
 namespace sevisor::vmm {
@@ -37,7 +38,8 @@ struct RunConfig {
 
   std::int64_t rtc_time = 0;  // seconds since 1970
   std::optional<std::chrono::milliseconds> timeout;
-  std::optional<std::string> expect;  // regular expression
+  std::optional<std::string> expect;        // regular expression
+  const MemoryDump* memory_dump = nullptr;  // where RAM goes when the run has ended; null: nowhere
 };
 
 // Throws Error (kBadUsage) for what is wrong with the configuration itself, before any host is touched.

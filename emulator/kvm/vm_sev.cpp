@@ -160,6 +160,7 @@ int Vm::unregister_region(void* argument) {
                                   [&](const Region& r) { return r.address == region.addr && r.size == region.size; });
   if (found == sev_.regions.end()) return -EINVAL;
   sev_.regions.erase(found);
+  memory_.write_back_all();  // the kernel flushes all caches here
   return 0;
 }
 

@@ -206,6 +206,9 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
   run->add_option("--trace", options.trace,
                   "write what passes between guest, host and Secure Processor; 'sevisor trace FILE' sums it up")
       ->type_name("FILE");
+  run->add_option("--dump-memory", options.dump_memory,
+                  "write the guest's RAM when the run has ended, encrypted as it is; zero pages become holes")
+      ->type_name("FILE");
   return run;
 }
 
@@ -233,6 +236,8 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   kvm::Observers observers;
   observers.add(recent);
   std::optional<vmm::TraceWriter> trace;
+  std::optional<vmm::MemoryDump> memory_dump;
+  if (command.count("--dump-memory") != 0) config.memory_dump = &memory_dump.emplace(options.dump_memory);
 
   if (command.count("--kernel") == 0) {
     if (command.count("--firmware") == 0) {

@@ -30,6 +30,7 @@ struct RunOptions {
   std::string json;
   HostWrapperOptions wrappers;
   std::string trace;
+  std::string dump_memory;
 };
 
 // Adds the subcommand; `options` receives what the command line says and must outlive `app`.

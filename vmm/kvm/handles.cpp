@@ -183,6 +183,14 @@ void Vm::register_encrypted_region(std::span<std::byte> memory) const {
   }
 }
 
+void Vm::unregister_encrypted_region(std::span<std::byte> memory) const {
+  kvm_enc_region region{address_of(memory.data()), memory.size()};
+  if (fd_.ioctl(KVM_MEMORY_ENCRYPT_UNREG_REGION, &region) < 0) {
+    throw_failure(fmt::format("release {} of guest memory (KVM_MEMORY_ENCRYPT_UNREG_REGION)", size_text(memory.size())),
+                  errno);
+  }
+}
+
 void Vm::launch_start(const SevDevice& sev, std::uint32_t policy, std::span<const std::byte> owner_certificate,
                       std::span<const std::byte> session) const {
   kvm_sev_launch_start start{};

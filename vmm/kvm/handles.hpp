@@ -96,6 +96,8 @@ class Vm {
   void set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory) const;
   // Pins what will be encrypted.
   void register_encrypted_region(std::span<std::byte> memory) const;
+  // The opposite, with the same memory. The host writes its caches back: what the guest last wrote is there, encrypted.
+  void unregister_encrypted_region(std::span<std::byte> memory) const;
 
   // `owner_certificate` and `session`: of the guest owner, both or none; without them nobody knows the guest's keys.
   void launch_start(const SevDevice& sev, std::uint32_t policy, std::span<const std::byte> owner_certificate = {},
