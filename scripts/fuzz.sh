@@ -28,7 +28,11 @@ dev_fuzz() {
       -artifact_prefix="build/fuzz/findings/$name-")
     [ ! -f "tests/fuzz/${name#fuzz_}.dict" ] || options+=(-dict="tests/fuzz/${name#fuzz_}.dict")
     options+=("build/fuzz/corpus/$name")
-    [[ $name != fuzz_footer_table && $name != fuzz_firmware_facts ]] || options+=(tests/data/measurement/fw) # images to start from
+    # What to start from.
+    case $name in
+      fuzz_footer_table | fuzz_firmware_facts) options+=(tests/data/measurement/fw) ;;
+      fuzz_certificate) options+=(tests/data/certificates/naples tests/data/certificates/rome) ;;
+    esac
     say "$name: $seconds s"
     "$program" "${options[@]}" || failed+=("$name")
   done

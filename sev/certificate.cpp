@@ -86,6 +86,32 @@ std::optional<PublicKey> key_in(std::span<const std::byte> certificate, KeyKind 
   return PublicKey::of(point);
 }
 
+// What a key or a signature takes, bytes; what is behind it means nothing.
+std::size_t key_size(KeyKind kind) { return kind == KeyKind::kRsa ? 4 + 2 * kRsaNumberSize : 4 + 2 * kCoordinateSize; }
+std::size_t signature_size(KeyKind kind) { return kind == KeyKind::kRsa ? kRsaNumberSize : 2 * kCoordinateSize; }
+
+void require_zero(std::span<const std::byte> bytes, std::size_t begin, std::size_t end, std::string_view what) {
+  for (std::size_t at = begin; at < end; ++at) {
+    if (bytes[at] != std::byte{0}) refuse(what, fmt::format("its byte {} must be 0 and is not", at));
+  }
+}
+
+// It holds a signature, or the number for none and otherwise zeros, or zeros alone.
+void require_signature_slot(std::span<const std::byte> bytes, std::size_t slot, std::string_view what) {
+  const std::size_t at = kSignaturesAt + slot * kSignatureSize;
+  const std::uint32_t usage = word_at(bytes, at);
+  const std::uint32_t algorithm = word_at(bytes, at + 4);
+  const bool absent = algorithm == static_cast<std::uint32_t>(KeyAlgorithm::kNone);
+  const AlgorithmRow* row = find_algorithm(static_cast<KeyAlgorithm>(algorithm));
+  const bool can_sign = row != nullptr && (row->kind == KeyKind::kRsa || row->kind == KeyKind::kEcdsa);
+  const bool is_none = usage == static_cast<std::uint32_t>(KeyUsage::kInvalid);
+  if (absent ? !is_none && usage != 0 : !can_sign || is_none) {
+    refuse(what, fmt::format("its signature {} is neither one nor absent: usage {:#x}, algorithm {:#x}", slot + 1,
+                             usage, algorithm));
+  }
+  require_zero(bytes, at + 8 + (absent ? 0 : signature_size(row->kind)), at + kSignatureSize, what);
+}
+
 bool slot_is_right(std::span<const std::byte> certificate, std::span<const std::byte> slot, const PublicKey& key) {
   const AlgorithmRow* row = find_algorithm(static_cast<KeyAlgorithm>(word_at(slot, 4)));
   const auto signed_part = certificate.first(kSignaturesAt);
@@ -135,39 +161,10 @@ Certificate Certificate::parse(std::span<const std::byte> bytes, std::string_vie
   }
   std::optional<PublicKey> key = key_in(bytes, row->kind);
   if (!key) refuse(what, fmt::format("what it has for a key ({}) is none", row->text));
-  if (const auto stray = find_stray_byte(bytes.first<kCertificateSize>())) {
-    refuse(what, fmt::format("its byte {} must be 0 and is not", *stray));
-  }
+  require_zero(bytes, kReservedAt, kUsageAt, what);
+  require_zero(bytes, kKeyAt + key_size(row->kind), kSignaturesAt, what);
+  for (std::size_t slot = 0; slot < kSignatureSlots; ++slot) require_signature_slot(bytes, slot, what);
   return {bytes.first<kCertificateSize>(), *std::move(key)};
-}
-
-std::optional<std::size_t> Certificate::find_stray_byte(std::span<const std::byte, kCertificateSize> bytes) {
-  const auto find = [bytes](std::size_t begin, std::size_t end) -> std::optional<std::size_t> {
-    const auto part = bytes.subspan(begin, end - begin);
-    const auto found = std::ranges::find_if(part, [](std::byte b) { return b != std::byte{0}; });
-    if (found == part.end()) return std::nullopt;
-    return begin + static_cast<std::size_t>(found - part.begin());
-  };
-  // What a key or signature of this kind takes, bytes.
-  const auto key_size = [](KeyKind kind) {
-    return kind == KeyKind::kRsa ? 4 + 2 * kRsaNumberSize : 4 + 2 * kCoordinateSize;
-  };
-  const auto signature_size = [](KeyKind kind) {
-    if (kind == KeyKind::kRsa) return kRsaNumberSize;
-    return kind == KeyKind::kEcdsa ? 2 * kCoordinateSize : std::size_t{0};
-  };
-  if (const auto stray = find(kReservedAt, kUsageAt)) return stray;
-  const AlgorithmRow* row = find_algorithm(static_cast<KeyAlgorithm>(word_at(bytes, kAlgorithmAt)));
-  if (const auto stray = find(kKeyAt + key_size(row == nullptr ? KeyKind::kNone : row->kind), kSignaturesAt)) {
-    return stray;
-  }
-  for (std::size_t slot = 0; slot < kSignatureSlots; ++slot) {
-    const std::size_t at = kSignaturesAt + slot * kSignatureSize;
-    const AlgorithmRow* signer = find_algorithm(static_cast<KeyAlgorithm>(word_at(bytes, at + 4)));
-    const std::size_t size = signature_size(signer == nullptr ? KeyKind::kNone : signer->kind);
-    if (const auto stray = find(at + 8 + size, at + kSignatureSize)) return stray;
-  }
-  return std::nullopt;
 }
 
 Certificate Certificate::make(KeyUsage usage, KeyAlgorithm algorithm, const PrivateKey& key, std::uint8_t api_major,

@@ -46,7 +46,7 @@ inline constexpr std::size_t kCertificateSize = 2084;
 class Certificate {
  public:
   // `what`: "PEK", for messages. Throws Error (kBadUsage) when it is not 2084 bytes, has another version than 1, its
-  // key is none, or bytes that have no meaning are not zero.
+  // key is none, a signature is neither one nor absent, or bytes that have no meaning are not zero.
   [[nodiscard]] static Certificate parse(std::span<const std::byte> bytes, std::string_view what);
   // Without signatures. The key's kind must fit `algorithm`.
   [[nodiscard]] static Certificate make(KeyUsage usage, KeyAlgorithm algorithm, const PrivateKey& key,
@@ -58,9 +58,6 @@ class Certificate {
   [[nodiscard]] KeyUsage usage() const noexcept;
   [[nodiscard]] KeyAlgorithm algorithm() const noexcept;
   [[nodiscard]] const PublicKey& key() const noexcept { return key_; }
-
-  // The first byte that is not zero although it means nothing; nullopt in a certificate as it should be.
-  [[nodiscard]] static std::optional<std::size_t> find_stray_byte(std::span<const std::byte, kCertificateSize> bytes);
 
   // Whose signatures stand in the two slots, whether or not they are right.
   [[nodiscard]] std::vector<KeyUsage> signers() const;

@@ -22,6 +22,12 @@ void read_platform(std::span<const std::byte> bytes) {
   }
 }
 
+void read_key(std::span<const std::byte> bytes) {
+  if (const auto key = sev::PrivateKey::of_scalar(sev::Curve::kP384, bytes)) {
+    FUZZ_CHECK(std::ranges::equal(key->scalar(), bytes));
+  }
+}
+
 void read_root(std::span<const std::byte> bytes) {
   try {
     const sev::RootCertificate certificate = sev::RootCertificate::parse(bytes, "fuzz");
@@ -38,6 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
   read_platform(bytes);
   read_root(bytes);
+  read_key(bytes.first(std::min<std::size_t>(size, sev::kMaxCoordinateSize)));
   // The mutator seldom finds the size by itself.
   std::vector<std::byte> padded(sev::kCertificateSize);
   std::copy_n(bytes.begin(), std::min(size, padded.size()), padded.begin());

@@ -1,4 +1,4 @@
-// Text that a guest owner passes on: base64, hexadecimal, GUIDs, policies.
+// Text that a guest owner passes on: base64, hexadecimal, GUIDs, policies, numbers.
 #include <algorithm>
 #include <span>
 #include <string_view>
@@ -8,6 +8,7 @@
 #include "sev/encoding.hpp"
 #include "sev/launch_secret.hpp"
 #include "sev/policy.hpp"
+#include "vmm/cli/option_values.hpp"
 
 using namespace sevisor;
 
@@ -22,6 +23,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto guid = sev::parse_secret_name(text)) FUZZ_CHECK(sev::parse_secret_name(guid->to_string()) == guid);
   try {
     (void)sev::policy_text(sev::parse_policy(text));
+  } catch (const Error&) {
+  }
+  try {
+    const std::uint64_t number = cli::parse_integer("--fuzz", text, 3, 4096);
+    FUZZ_CHECK(number >= 3 && number <= 4096);
+  } catch (const Error&) {
+  }
+  try {
+    FUZZ_CHECK(cli::parse_base64("--fuzz", text, 48).size() == 48);
   } catch (const Error&) {
   }
   return 0;
