@@ -7,7 +7,8 @@ command -v cpio >/dev/null || skip "no cpio to make an initrd with"
 
 # What the program is compiled for; names as in /proc/cpuinfo.
 read -r flags < <(sed -n 's/^flags[[:space:]]*://p' /proc/cpuinfo)
-for name in avx avx2 fma f16c aes pclmulqdq sha_ni vaes vpclmulqdq bmi1 bmi2 adx movbe popcnt abm; do
+for name in avx avx2 fma f16c aes pclmulqdq sha_ni vaes vpclmulqdq bmi1 bmi2 adx movbe popcnt abm fsgsbase rdrand rdseed rdpid \
+  cx16 clflushopt clwb xsaveopt xsavec xgetbv1; do
   case " $flags " in *" $name "*) ;; *) skip "this machine's processor has no $name" ;; esac
 done
 
@@ -18,5 +19,7 @@ cp "$EXTENSIONS" "$WORK/tree/init"
 run 0 --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 512M --append "console=ttyS0 panic=-1 quiet"
 tr -d '\r' <"$WORK/out" | grep -a '^extensions: ' >"$WORK/printed"
 tail -n 1 "$WORK/printed" | grep -qx 'extensions: complete' || wrong "the program did not end in the guest"
+grep -q WRONG "$WORK/expected" && wrong "the program finds mistakes on the host"
+console_has '^everything that CPUID offers was used' || grep -a '^unused' "$WORK/out"
 diff "$WORK/expected" "$WORK/printed" || wrong "guest and host differ"
 verdict

@@ -52,12 +52,16 @@ class Hash {
   std::uint64_t value_ = 0xcbf29ce484222325;
 };
 
-void integers();  // BMI1, BMI2, ADX, MOVBE, POPCNT, LZCNT, CRC32
-void sse();       // SSE to SSE4.2, MMX
-void crypto();    // AES-NI, PCLMULQDQ, SHA, VAES, VPCLMULQDQ
-void avx();       // AVX, AVX2, FMA, F16C
-void floating();  // x87, rounding, exceptions, what the compiler makes of loops
-void library();   // the C library's own use of them
-void switches();  // the kernel keeps the registers over signals and context switches
+void integers();    // BMI1, BMI2, ADX, MOVBE, POPCNT, LZCNT, CRC32
+void sse();         // SSE to SSE4.2, MMX
+void crypto();      // AES-NI, PCLMULQDQ, SHA, VAES, VPCLMULQDQ
+void avx();         // AVX, AVX2, FMA, F16C
+void floating();    // x87, rounding, exceptions, what the compiler makes of loops
+void library();     // the C library's own use of them
+void user_level();  // the other instructions of user programs: FSGSBASE, RDRAND, CMPXCHG16B, CLZERO, SSE4A, XSAVE ...
+void switches();    // the kernel keeps the registers over signals and context switches
+
+// Does this program use all that CPUID offers to user programs? Prints what it does not.
+[[nodiscard]] bool everything_used();
 
 }  // namespace extensions
