@@ -35,6 +35,7 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
   if (page.host == nullptr) {
     // KVM maps what no slot backs with a reserved bit: the nested page fault is a non-automatic exit (APM 15.35.4).
     raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+    fault_info.cr2 = t.gpa.value;
     return nullptr;
   }
   if (access == Access::kWrite && page.read_only) {
@@ -47,7 +48,7 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
     if (access == Access::kWrite) code.invalidate(page.host, static_cast<unsigned>(offset), size);
     writable = writable && (*page.flags & kPageHasCode) == 0;
   }
-  if (!supervisor && !checks_alignment()) {  // implicit accesses have other rights than the TLB's privilege
+  if (!supervisor && !alignment_checked && !watching) {  // implicit accesses have other rights than the TLB's privilege
     const std::uint64_t tag = va & ~kPageMask;
     host_pages.set(host_page_bit(page.host));
     tlb->at(va) = TlbEntry{.read_tag = tag,
@@ -101,25 +102,30 @@ bool Core::write_pieces(std::uint64_t va, const std::byte* in, std::size_t size,
 }
 
 bool Core::aligned(std::uint64_t va, std::size_t size) noexcept {
-  if (!checks_alignment()) return true;
+  if (!alignment_checked) return true;
   // Larger operands are made of eight-byte ones, as far as this check goes.
   const std::size_t unit = std::bit_floor(std::min<std::size_t>(size, 8));
   return (va & (unit - 1)) == 0 || (long_mode && !canonical(va)) || raise(kVectorAc, 0);
 }
 
 bool Core::read_slow(std::uint64_t va, void* out, std::size_t size) noexcept {
+  if (watching) note_access(va, size, false);
   return aligned(va, size) && read_pieces(va, static_cast<std::byte*>(out), size, false);
 }
 bool Core::write_slow(std::uint64_t va, const void* in, std::size_t size) noexcept {
+  if (watching) note_access(va, size, true);
   return aligned(va, size) && write_pieces(va, static_cast<const std::byte*>(in), size, false);
 }
 bool Core::slow_read(std::uint64_t va, std::size_t size) noexcept {
+  if (watching) note_access(va, size, false);
   return aligned(va, size) && read_pieces(va, slow_value.data(), size, false);
 }
 bool Core::slow_write(std::uint64_t va, std::size_t size) noexcept {
+  if (watching) note_access(va, size, true);
   return aligned(va, size) && write_pieces(va, slow_value.data(), size, false);
 }
 bool Core::slow_modify(std::uint64_t va, std::size_t size) noexcept {
+  if (watching) note_access(va, size, true);
   return aligned(va, size) && probe_pieces(va, size, false) && read_pieces(va, slow_value.data(), size, false);
 }
 bool Core::probe_write(std::uint64_t va, std::size_t size) noexcept { return probe_pieces(va, size, false); }

@@ -85,6 +85,7 @@ struct Core final : PageObserver {
   CpuExit exit;
   bool interrupt_shadow_on = false;  // the next instruction runs before any interrupt: STI, MOV SS, POP SS
   bool debug_shadow_on = false;      // MOV SS, POP SS also hold back #DB
+  bool step_due = false;             // #DB for RFLAGS.TF comes after this instruction
   std::uint32_t pauses_left = 0;     // until PAUSE exits
   std::uint64_t last_pause = 0;      // TSC ticks
   RunControls controls;
@@ -116,8 +117,16 @@ struct Core final : PageObserver {
   GuestMemory& memory;
   CodeCache& code;
   VirtualClock& clock;
-  // Supervisor; user; supervisor with SMAP suspended (RFLAGS.AC); user with alignment checks, which stays empty.
+  // Supervisor; user; supervisor with SMAP suspended (RFLAGS.AC); one that stays empty, while
+  // alignment is checked or a breakpoint is on data: each access goes through access.cpp.
   std::array<Tlb, 4> tlbs;
+  bool alignment_checked = false;  // at CPL 3 with CR0.AM and RFLAGS.AC
+  bool breakpoints_armed = false;  // DR7 enables one or more
+  bool watching = false;           // one of them is on data
+  // How many elements the next repeated string instruction may do before its segments are looked at again.
+  static constexpr std::uint64_t kMuchRoom = ~std::uint64_t{0};
+  std::uint64_t string_room = kMuchRoom;
+  std::uint8_t data_hits = 0;  // B3:B0 of DR6, of the instruction that runs
   PagingCache paging;
 
   struct JumpEntry {
@@ -236,7 +245,6 @@ struct Core final : PageObserver {
   [[nodiscard]] bool write_system(std::uint64_t va, const void* in, std::size_t size) noexcept;
   // #AC at CPL 3 (APM vol. 2, 8.2.18). False with it noted. The accesses that can fail here never hit the TLB.
   [[nodiscard]] bool aligned(std::uint64_t va, std::size_t size) noexcept;
-  [[nodiscard]] bool checks_alignment() const noexcept { return tlb == &tlbs[3]; }
   [[nodiscard]] std::byte* resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept;
   [[nodiscard]] bool read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept;
   [[nodiscard]] bool write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept;
@@ -368,8 +376,19 @@ struct Core final : PageObserver {
   // First operation at `rip`, decoding it if need be; nullptr with a fault noted when the fetch faults. `single`: of a
   // block of one instruction.
   const Op* lookup(bool single);
-  // After an instruction that began with RFLAGS.TF set: notes the #DB in fault_info.
-  void note_single_step() noexcept;
+
+  // --- breakpoints.cpp
+  // ----------------------------------------------------------------------------------------------------- What DR7 says
+  // about armed breakpoints; called by update_mode().
+  void look_at_breakpoints() noexcept;
+  // Of an access by the running instruction while `watching`.
+  void note_access(std::uint64_t va, std::size_t size, bool write) noexcept;
+  // Is there one on the instruction at RIP? Notes the #DB fault.
+  [[nodiscard]] bool hits_instruction_breakpoint() noexcept;
+  // After an instruction: notes the #DB trap in fault_info. `stepped`: it began with RFLAGS.TF set.
+  void note_debug_trap(bool stepped) noexcept;
+  // Are the debug registers the guest's own, DR7 and #DB without an intercept? (15.34.11, DebugSwap)
+  [[nodiscard]] bool owns_debug_registers() const noexcept;
 
   // --- paging.cpp
   // ---------------------------------------------------------------------------------------------------------

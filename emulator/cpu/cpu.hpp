@@ -1,6 +1,7 @@
 // One emulated x86-64 processor that runs SEV-ES guests: what VMRUN enters and an automatic exit leaves.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,6 +30,9 @@ class CpuObserver {
 };
 
 struct CpuConfig {
+  // false: an ordinary guest, for tests. Non-automatic exits leave as automatic ones do, with RIP at the instruction
+  // and its bytes in CpuExit, and all memory is private: there is no C-bit.
+  bool sev_es = true;
   unsigned c_bit = 51;                    // CPUID 0x8000001F EBX[5:0]
   unsigned physical_bits = 48;            // MAXPHYADDR of the guest, C-bit apart
   std::uint64_t tsc_per_instruction = 1;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
@@ -55,7 +59,9 @@ struct CpuExit {
   std::uint64_t info1 = 0;              // EXITINFO1
   std::uint64_t info2 = 0;              // EXITINFO2
   std::uint64_t interrupted_event = 0;  // EXITINTINFO, same form as EVENTINJ: must be injected again by the hypervisor
-  std::string unimplemented;            // not empty: the engine cannot run this instruction; address and bytes named
+  std::array<std::uint8_t, 15>
+      instruction{};          // decode assist (15.33.4), of guests without SEV-ES: up to the page's end
+  std::string unimplemented;  // not empty: the engine cannot run this instruction; address and bytes named
 };
 
 class CodeCache;  // emulator/cpu/code_cache.hpp: decoded instructions, one for all vCPUs of a VM

@@ -230,8 +230,13 @@ std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned m
       ops.push_back(check);
       op.slot = static_cast<std::uint8_t>(ops.size());
     }
-    if ((mode & 8) != 0 && op.fn != op_unimplemented && add_segment_check(insn, op, check)) {
-      ops.push_back(check);
+    if ((mode & 8) != 0 && op.fn != op_unimplemented) {
+      std::array<Op, kMaxSegmentChecks> checks;
+      const std::size_t made = add_segment_checks(insn, op, checks);
+      for (std::size_t i = 0; i < made; ++i) {
+        checks[i].slot = static_cast<std::uint8_t>(ops.size());
+        ops.push_back(checks[i]);
+      }
       op.slot = static_cast<std::uint8_t>(ops.size());
     }
     if (insn.last) fuse_compare_branch(insn, ops.back());

@@ -72,9 +72,10 @@ void set_memory(const Insn& insn, const ZydisDecodedOperand& operand, Op& op);
 [[nodiscard]] std::unique_ptr<Block> decode_block(std::span<const std::byte> bytes, unsigned mode,
                                                   unsigned max_instructions, HostStubs& stubs);
 
-// segment_check.cpp: in modes whose segments are not flat, an operation of its own in front of each memory operand's
-// checks limit and type. Fills `check` and returns true if this instruction needs one.
-[[nodiscard]] bool add_segment_check(const Insn& insn, const Op& op, Op& check);
+// segment_check.cpp: in modes whose segments are not flat, operations of their own in front of the instruction's check
+// limit and type for each memory operand, those on the stack and of strings included. Returns how many it made.
+inline constexpr std::size_t kMaxSegmentChecks = 2;
+[[nodiscard]] std::size_t add_segment_checks(const Insn& insn, const Op& op, std::span<Op, kMaxSegmentChecks> checks);
 
 // Handlers that the decoder itself places.
 const Op* op_enter(Core& core, const Op* op);     // charges the block; imm: number of instructions

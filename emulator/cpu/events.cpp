@@ -1,5 +1,8 @@
 // Delivery of exceptions, interrupts and software interrupts (APM vol. 2 chapter 8), with double fault and shutdown,
 // and of what a hypervisor injects (15.20).
+#include <algorithm>
+#include <cstring>
+
 #include "emulator/cpu/intercepts.hpp"
 #include "emulator/cpu/system.hpp"
 
@@ -78,7 +81,7 @@ bool enter_real_mode(Core& core, const Event& event) {
 
 bool is_interrupt_gate(unsigned type) { return type == kTypeInterruptGate || type == kTypeInterruptGate16; }
 
-// The pushed image of RFLAGS. RF itself is never kept in `system_flags`: there are no instruction breakpoints.
+// The pushed image of RFLAGS. RF is kept in `system_flags` only while breakpoints are armed.
 std::uint64_t pushed_flags(const Core& core, const Event& event) {
   return core.rflags() | (event.resume ? kFlagRf : 0);
 }
@@ -188,7 +191,9 @@ bool enter_through_gate(Core& core, const Event& event) {
 }
 
 // The exceptions that the hypervisor intercepts.
-Fault intercepted(const Fault& fault) {
+Fault intercepted(const Core& core, const Fault& fault) {
+  if (!core.config.sev_es) return fault;
+  if (fault.vector == kVectorDb && core.owns_debug_registers()) return fault;
   const ghcb::ExitCode code = ghcb::kExitException + fault.vector;
   if (exit_kind(code) != ExitKind::kNonAutomatic) return fault;
   return Fault{.vector = kVectorVc, .has_error = true, .error = static_cast<std::uint32_t>(code)};
@@ -198,6 +203,18 @@ Fault intercepted(const Fault& fault) {
 std::uint64_t encode(const Fault& fault, unsigned type) {
   return fault.vector | std::uint64_t{type} << kEventTypeShift | (fault.has_error ? kEventHasError : 0) | kEventValid |
          std::uint64_t{fault.error} << 32;
+}
+
+// The exit that an SEV-ES guest would have been told of by #VC.
+void leave_plain_guest(Core& core, const Fault& fault) {
+  core.exit.code = fault.error;
+  core.exit.info2 = fault.cr2;  // of a nested page fault: the guest-physical address
+  std::uint8_t* unused = nullptr;
+  const std::uint64_t va = core.code64 ? core.rip : core.segment_base(kCs) + core.rip;
+  const std::byte* page = core.fetch_page(va, unused);
+  if (page == nullptr) return;
+  const std::size_t size = std::min<std::size_t>(core.exit.instruction.size(), kPageSize - (va & (kPageSize - 1)));
+  std::memcpy(core.exit.instruction.data(), page + (va & (kPageSize - 1)), size);
 }
 
 // Delivers `fault`, then what its delivery raises, until a handler is entered. `type` as in EVENTINJ. What the
@@ -211,7 +228,11 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
       core.exit.info2 = fault.cr2;
       return false;
     }
-    if (!injected) fault = intercepted(fault);
+    if (!injected) fault = intercepted(core, fault);
+    if (fault.vector == kVectorVc && !core.config.sev_es) {
+      leave_plain_guest(core, fault);
+      return false;
+    }
     if (fault.vector == kVectorVc && core.config.observer != nullptr) {
       const auto done = static_cast<std::uint64_t>(core.budget_at_run - core.budget);
       core.config.observer->vc_raised({.time = core.clock_at_run + done * core.config.tsc_per_instruction,
@@ -229,6 +250,7 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
                       .error = fault.error,
                       .return_rip = core.rip};
     if (enter_event(core, event)) {
+      if (fault.vector == kVectorDb) core.dr7 &= ~kDr7General;
       core.interrupt_shadow_on = core.debug_shadow_on = false;
       return true;
     }
@@ -239,7 +261,7 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
       continue;
     }
     const Class first_class = external ? Class::kBenign : class_of(fault.vector);
-    const Class second_class = class_of(intercepted(second).vector);
+    const Class second_class = class_of(intercepted(core, second).vector);
     const bool combine = (first_class == Class::kContributory && second_class == Class::kContributory) ||
                          (first_class == Class::kPageFault && second_class != Class::kBenign);
     if (first_class == Class::kDoubleFault) {
@@ -257,12 +279,6 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
 bool enter_event(Core& core, const Event& event) noexcept {
   if (!protected_mode(core)) return enter_real_mode(core, event);
   return enter_through_gate(core, event);
-}
-
-void Core::note_single_step() noexcept {
-  constexpr std::uint64_t kDr6SingleStep = 1U << 14;
-  dr6 |= kDr6SingleStep;
-  fault_info = Fault{.vector = kVectorDb, .trap = true};
 }
 
 bool Core::deliver_fault() noexcept { return deliver(*this, fault_info, kTypeException, false); }

@@ -51,7 +51,7 @@ const Op* write_cr3(Core& core, const Op* op, std::uint64_t value) {
   if (core.long_mode) {
     // With PCIDs bit 63 asks to keep the translations, and may be ignored (5.5.1).
     if ((core.cr4 & kCr4Pcide) != 0) value &= ~kCr3NoFlush;
-    const std::uint64_t c_bit = std::uint64_t{1} << core.config.c_bit;
+    const std::uint64_t c_bit = c_bit_mask(core.config);
     if (((value & ~c_bit) >> core.config.physical_bits) != 0) return core.fault(kVectorGp, 0);
   } else {
     value &= 0xffff'ffff;
@@ -158,12 +158,21 @@ bool debug_register(Core& core, unsigned number, unsigned& out) {
   return (core.cr4 & kCr4De) == 0;
 }
 
+// DR7.GD (APM vol. 2, 13.1.1.4). The handler may look at the registers: entering it clears GD.
+bool general_detect(Core& core) {
+  if ((core.dr7 & kDr7General) == 0 || !core.owns_debug_registers()) return false;
+  core.dr6 = (core.dr6 & ~kDr6Hits) | kDr6Access;
+  core.fault_info = Fault{.vector = kVectorDb};
+  return true;
+}
+
 const Op* op_read_dr(Core& core, const Op* op) {
   unsigned number = 0;
   if (!debug_register(core, op->src, number)) return core.fault(kVectorUd);
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
-  if (number == 7) return intercept<ghcb::kExitReadDr7>(core, op);
-  const std::uint64_t value = number == 6 ? core.dr6 : core.dr[number];
+  if (general_detect(core)) return core.fault();
+  if (number == 7 && !core.owns_debug_registers()) return intercept<ghcb::kExitReadDr7>(core, op);
+  const std::uint64_t value = number == 7 ? core.dr7 : number == 6 ? core.dr6 : core.dr[number];
   core.set_reg(op->dst, core.code64 ? value : value & 0xffff'ffff);
   return op + 1;
 }
@@ -172,10 +181,17 @@ const Op* op_write_dr(Core& core, const Op* op) {
   unsigned number = 0;
   if (!debug_register(core, op->dst, number)) return core.fault(kVectorUd);
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
+  if (general_detect(core)) return core.fault();
   std::uint64_t value = core.reg<std::uint64_t>(op->src);
   if (!core.code64) value &= 0xffff'ffff;
   if (number >= 6 && (value >> 32) != 0) return core.fault(kVectorGp, 0);
-  if (number == 7) return intercept<ghcb::kExitWriteDr7>(core, op);
+  if (number == 7) {
+    if (!core.owns_debug_registers()) return intercept<ghcb::kExitWriteDr7>(core, op);
+    core.dr7 = kDr7Fixed | (value & kDr7Writable);
+    const std::uint64_t next = core.rip_after(op);
+    core.update_mode();
+    return core.leave_at(next);
+  }
   if (number == 6) {
     core.dr6 = kDr6Fixed | (value & kDr6Writable);
   } else {
@@ -235,7 +251,7 @@ bool select_control_register(Insn& insn, Op& op) {
     op.dst = register_number(insn.op(0).reg.value);
     op.src = register_offset(insn.op(1).reg.value);
     op.fn = class_of(0) == ZYDIS_REGCLASS_CONTROL ? op_write_cr : op_write_dr;
-    insn.last = class_of(0) == ZYDIS_REGCLASS_CONTROL;
+    insn.last = true;
   } else {
     op.dst = register_offset(insn.op(0).reg.value);
     op.src = register_number(insn.op(1).reg.value);

@@ -5,6 +5,7 @@
 // element, as an interrupted one does. A fault leaves them at the element that faulted.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "emulator/cpu/exec_forms.hpp"
 
@@ -34,7 +35,8 @@ class Strings {
   [[nodiscard]] std::uint64_t quota(A count) const noexcept {
     if (stepping()) return std::min<std::uint64_t>(count, 1);
     const auto budget = static_cast<std::uint64_t>(std::max<std::int64_t>(core_.budget, 0));
-    return std::min<std::uint64_t>(count, budget * kElementsPerInstruction + kLeastElements);
+    const std::uint64_t room = std::exchange(core_.string_room, Core::kMuchRoom);
+    return std::min({std::uint64_t{count}, room, budget * kElementsPerInstruction + kLeastElements});
   }
   [[nodiscard]] std::uint64_t source() const noexcept { return si_ + core_.gpr[op_->segment]; }
   [[nodiscard]] std::uint64_t destination() const noexcept { return di_ + core_.gpr[op_->index]; }
@@ -78,7 +80,7 @@ class Strings {
   }
 
  private:
-  [[nodiscard]] bool stepping() const noexcept { return (core_.system_flags & kFlagTf) != 0; }
+  [[nodiscard]] bool stepping() const noexcept { return (core_.system_flags & kFlagTf) != 0 || core_.watching; }
   [[nodiscard]] std::uint64_t run(std::uint64_t va, A pointer, std::uint64_t most) const noexcept {
     const std::uint64_t offset = va & (kPageSize - 1);
     std::uint64_t n = 0;

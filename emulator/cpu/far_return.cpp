@@ -83,6 +83,7 @@ const Op* op_far_return(Core& core, const Op* op) {
 void load_return_flags(Core& core, std::uint64_t image, unsigned width, unsigned cpl_before) {
   std::uint64_t changes = kStatusFlags | kFlagTf | kFlagDf | kFlagNt;
   if (width > 2) changes |= kFlagAc | kFlagId;
+  if (width > 2 && core.breakpoints_armed) changes |= kFlagRf;  // means nothing otherwise
   if (cpl_before <= io_privilege(core)) changes |= kFlagIf;
   if (cpl_before == 0) {
     changes |= kFlagIopl;

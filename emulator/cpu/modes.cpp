@@ -12,7 +12,7 @@ constexpr std::uint64_t kNoKey = 0;  // no jump_key: generations start at 1
 constexpr std::size_t kSupervisorTlb = 0;
 constexpr std::size_t kUserTlb = 1;
 constexpr std::size_t kSupervisorAcTlb = 2;
-constexpr std::size_t kUserAcTlb = 3;
+constexpr std::size_t kEmptyTlb = 3;
 
 // A segment whose whole 4 GiB may be read and written needs no check at its accesses.
 bool flat(const Segment& s) {
@@ -25,9 +25,11 @@ bool flat(const Segment& s) {
 }  // namespace
 
 void Core::select_tlb() noexcept {
-  if (cpl == 3) {
-    const bool checked = (cr0 & kCr0Am) != 0 && (system_flags & kFlagAc) != 0;
-    tlb = &tlbs[checked ? kUserAcTlb : kUserTlb];
+  alignment_checked = cpl == 3 && (cr0 & kCr0Am) != 0 && (system_flags & kFlagAc) != 0;
+  if (alignment_checked || watching) {
+    tlb = &tlbs[kEmptyTlb];
+  } else if (cpl == 3) {
+    tlb = &tlbs[kUserTlb];
   } else if ((cr4 & kCr4Smap) != 0 && (system_flags & kFlagAc) != 0) {
     tlb = &tlbs[kSupervisorAcTlb];
   } else {
@@ -49,6 +51,7 @@ void Core::update_mode() noexcept {
   code64 = long_mode && (seg[kCs].attributes & kSegLong) != 0;
   sse_ready = (cr0 & (kCr0Em | kCr0Ts)) == 0 && (cr4 & kCr4Osfxsr) != 0;
   avx_ready = (cr0 & (kCr0Pe | kCr0Ts)) == kCr0Pe && (cr4 & kCr4Osxsave) != 0 && (vec.xcr0 & kXcr0Ymm) == kXcr0Ymm;
+  look_at_breakpoints();
   jump_key = (cpl == 3 ? user_jumps << 8 | 0x80 : supervisor_jumps << 8) | mode_bits();
   select_tlb();
 }

@@ -119,7 +119,7 @@ struct Walk {
     if (!mark<T>(table, offset, entry, bits)) return false;
     const std::uint64_t in_page = va & ((std::uint64_t{1} << shift) - 1);
     out.gpa = Gpa(page + in_page);
-    out.view = encrypted ? View::kPrivate : View::kShared;
+    out.view = encrypted || !core.config.sev_es ? View::kPrivate : View::kShared;
     out.writable = may_write() && ((entry | bits) & kDirty) != 0;
     out.global = (entry & kGlobal) != 0 && (core.cr4 & kCr4Pge) != 0;
     out.shift = static_cast<std::uint8_t>(shift);
@@ -163,7 +163,7 @@ bool walk_64bit(Walk& w, Core::Translation& out) noexcept {
   constexpr std::uint64_t kLargePat = 1U << 12;
 
   Core& core = w.core;
-  const std::uint64_t c_bit = std::uint64_t{1} << core.config.c_bit;
+  const std::uint64_t c_bit = c_bit_mask(core.config);
   const std::uint64_t address = ((std::uint64_t{1} << core.config.physical_bits) - 1) & kAddress & ~c_bit;
   std::uint64_t reserved = kAddress & ~address & ~c_bit;
   if ((core.efer & kEferNxe) == 0) reserved |= kNoExecute;

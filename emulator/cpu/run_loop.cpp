@@ -107,7 +107,14 @@ CpuExit Core::run(const RunControls& run_controls) {
     if (!shadow && controls.interrupt_window && (system_flags & kFlagIf) != 0) return finish_with(ghcb::kExitVintr);
     if (budget <= 0) return finish_with(ghcb::kExitIntr);
     const bool stepping = (system_flags & kFlagTf) != 0;
-    const bool single = shadow || stepping;
+    const bool single = shadow || stepping || breakpoints_armed;
+    if (breakpoints_armed && !debug_shadow_on) {
+      if (hits_instruction_breakpoint()) {
+        if (!deliver()) return finish();
+        continue;
+      }
+      system_flags &= ~kFlagRf;
+    }
 
     const Op* op = lookup(single);
     if (op == nullptr) {
@@ -115,6 +122,7 @@ CpuExit Core::run(const RunControls& run_controls) {
       continue;
     }
     interrupt_shadow_on = debug_shadow_on = false;
+    step_due = stepping;
     const std::uint64_t key = jump_key;
     if (single) jump_key = kNoJumps;
     for (const Op* next = op; next != nullptr; next = next->fn(*this, next)) current = next;
@@ -128,6 +136,7 @@ CpuExit Core::run(const RunControls& run_controls) {
     }
     switch (reason) {
       case Leave::kFault:
+        data_hits = 0;
         settle_fault(op);
         rip = fault_info.trap ? rip : rip_of(op);
         if (!deliver()) return finish();
@@ -136,12 +145,13 @@ CpuExit Core::run(const RunControls& run_controls) {
       case Leave::kExitFault:
         return finish();
       case Leave::kLookup:
-        if (stepping && !debug_shadow_on) {
-          note_single_step();
+        if ((step_due || data_hits != 0) && !debug_shadow_on) {
+          note_debug_trap(step_due);
           if (!deliver()) return finish();
         }
         break;
       case Leave::kRestart:
+        if (breakpoints_armed) system_flags |= kFlagRf;  // the one on this instruction has had its say
         break;
     }
   }

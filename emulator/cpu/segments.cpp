@@ -133,7 +133,9 @@ void drop_privileged_segments(Core& core) noexcept {
     const unsigned type = segment.attributes & kSegType;
     const bool conforming = (type & (kTypeCode | kTypeConforming)) == (kTypeCode | kTypeConforming);
     const unsigned dpl = segment.attributes >> 5 & 3U;
-    if ((segment.attributes & kSegPresent) != 0 && !conforming && dpl < core.cpl) set_null_segment(core, s, 0);
+    if ((segment.attributes & kSegPresent) == 0 || conforming || dpl >= core.cpl) continue;
+    // The base stays, as guests rely on that of GS in 64-bit mode.
+    core.seg[s] = Segment{.selector = 0, .attributes = 0, .limit = 0};
   }
 }
 

@@ -37,6 +37,9 @@ const Op* store_word(Core& core, const Op* op, std::uint64_t value);
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(va << 16) >> 16) == va;
 }
 [[nodiscard]] inline bool protected_mode(const Core& core) noexcept { return (core.cr0 & kCr0Pe) != 0; }
+[[nodiscard]] inline std::uint64_t c_bit_mask(const CpuConfig& config) noexcept {
+  return config.sev_es ? std::uint64_t{1} << config.c_bit : 0;
+}
 // User code may not see SLDT, STR, SMSW, SGDT, SIDT.
 [[nodiscard]] inline bool umip_denies(const Core& core) noexcept { return (core.cr4 & kCr4Umip) != 0 && core.cpl != 0; }
 [[nodiscard]] inline unsigned io_privilege(const Core& core) noexcept {
@@ -54,6 +57,15 @@ inline constexpr std::uint64_t kEferIgnored = kEferLma | kEferSvme;  // WRMSR ha
 // DR6: what a write can change, and what always reads 1.
 inline constexpr std::uint64_t kDr6Writable = 0xe00f;
 inline constexpr std::uint64_t kDr6Fixed = 0xffff'0ff0;
+inline constexpr std::uint64_t kDr6Hits = 0xf;
+inline constexpr std::uint64_t kDr6Access = 1U << 13;
+inline constexpr std::uint64_t kDr6SingleStep = 1U << 14;
+// DR7, the same; and GD, with which MOV of a debug register raises #DB.
+inline constexpr std::uint64_t kDr7Writable = 0xffff'23ff;
+inline constexpr std::uint64_t kDr7Fixed = 0x400;
+inline constexpr std::uint64_t kDr7General = 1U << 13;
+// SEV_FEATURES (appendix B): the debug registers are swapped at VMRUN and #VMEXIT.
+inline constexpr std::uint64_t kFeatureDebugSwap = 1U << 5;
 // Stands in the way of a single-instruction block going on into a cached one (run_loop.cpp sets it).
 inline constexpr std::uint64_t kNoJumps = 0;
 

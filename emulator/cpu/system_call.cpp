@@ -51,7 +51,7 @@ const Op* op_syscall(Core& core, const Op* op) {
   set_flat_code(core, selector, 0, core.long_mode);
   set_flat_stack(core, static_cast<std::uint16_t>(selector + kStackAfterCode), 0);
   core.cpl = 0;
-  core.debug_shadow_on = (core.system_flags & kFlagTf) == 0;  // a masked TF: no trap after this instruction
+  core.step_due = (core.system_flags & kFlagTf) != 0;  // a masked TF: no trap after this instruction
   return go_on(core, target);
 }
 
@@ -73,6 +73,7 @@ const Op* op_sysret(Core& core, const Op* op) {
     core.system_flags |= kFlagIf;
   }
   core.cpl = 3;
+  core.step_due = (core.system_flags & kFlagTf) != 0;  // one that is set now traps before user code has run
   return go_on(core, target);
 }
 

@@ -145,7 +145,7 @@ bool vmsa_acceptable(const CpuConfig& config, const Vmsa& v) noexcept {
   const bool protection = (v.cr0 & kCr0Pe) != 0;
   if (paging && !protection) return false;
   if (paging && (v.efer & kEferLme) != 0) {
-    const std::uint64_t c_bit = std::uint64_t{1} << config.c_bit;
+    const std::uint64_t c_bit = c_bit_mask(config);
     if ((v.cr4 & kCr4Pae) == 0 || ((v.cr3 & ~c_bit) >> config.physical_bits) != 0) return false;
     if ((v.cs.attributes & kSegLong) != 0 && (v.cs.attributes & kSegDefault) != 0) return false;
   }
@@ -166,13 +166,14 @@ void load_vmsa(Core& core, const Vmsa& vmsa) noexcept {
   }
   const bool long_mode = (vmsa.efer & kEferLme) != 0 && (vmsa.cr0 & kCr0Pg) != 0;
   core.efer = (vmsa.efer & ~kEferLma) | (long_mode ? kEferLma : 0);
-  core.set_rflags(vmsa.rflags & ~(kFlagRf | kFlagVm));
+  core.set_rflags(vmsa.rflags & ~kFlagVm);
   load_x87(core.vec, vmsa);
   for (unsigned i = 0; i < core.vec.ymm.size(); ++i) {
     std::memcpy(core.vec.ymm[i].data(), vmsa.xmm[i], 16);
     std::memcpy(core.vec.ymm[i].data() + 16, vmsa.ymm_high[i], 16);
   }
   core.flush_tlb(false);
+  if (!core.breakpoints_armed) core.system_flags &= ~kFlagRf;
 }
 
 void save_vmsa(const Core& core, Vmsa& vmsa) noexcept {

@@ -202,6 +202,7 @@ std::optional<ApicEffect> LocalApic::write_msr(std::uint32_t index, std::uint64_
   const auto low = static_cast<std::uint32_t>(value);
   if ((offset == apic::kEoi || offset == apic::kEsr) && low != 0) return std::nullopt;
   if (offset == apic::kSelfIpi) {
+    if ((low & ~apic::kVectorMask) != 0) return std::nullopt;
     // As an ICR write with the self shorthand would do; the ICR itself is left alone.
     const auto vector = static_cast<std::uint8_t>(low & apic::kVectorMask);
     if (vector < apic::kFirstLegalVector) {

@@ -24,6 +24,7 @@ constexpr std::uint32_t kSignature = 0x00a00f11;  // family 25 model 1 stepping 
 // looks for no performance counters; it costs a scan of a thousand CPUID leaves, some 20 ms)
 constexpr std::uint32_t kFeatures1Ecx = bits(13, 17, 21, 22, 23, 24, 26, 30, 31);
 constexpr std::uint32_t kOsxsave = bits(27);
+constexpr std::uint32_t kApic = bits(9);  // of Fn0000_0001_EDX and Fn8000_0001_EDX
 // Fn0000_0001_EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B, APIC, SYSENTER, MTRR, PGE, MCA, CMOV, PAT, PSE36,
 // CLFLUSH, MMX, FXSR, SSE, SSE2
 constexpr std::uint32_t kFeatures1Edx = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
@@ -178,7 +179,11 @@ ghcb::CpuidValues answer_cpuid(std::span<const kvm_cpuid_entry2> table, std::uin
     return {};
   }
   ghcb::CpuidValues values{e->eax, e->ebx, e->ecx, e->edx};
-  if (leaf == 1) values.ecx = context.osxsave ? values.ecx | kOsxsave : values.ecx & ~kOsxsave;
+  if (leaf == 1) {
+    values.ecx = context.osxsave ? values.ecx | kOsxsave : values.ecx & ~kOsxsave;
+    if (!context.apic) values.edx &= ~kApic;
+  }
+  if (leaf == 0x80000001 && !context.apic) values.edx &= ~kApic;
   // EBX: size of the area for what XCR0 enables, of the standard format and of the compacted one.
   if (leaf == kXsaveLeaf && sub_leaf <= 1) {
     values.ebx = kLegacyArea + ((context.xcr0 & bits(kXcr0Avx)) != 0 ? kAvxArea : 0);

@@ -21,6 +21,7 @@ inline constexpr std::size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
 // What the answer depends on besides the table.
 struct CpuidContext {
   bool osxsave = false;  // CR4.OSXSAVE
+  bool apic = true;      // APIC_BASE[11]
   std::uint64_t xcr0 = 1;
 };
 [[nodiscard]] ghcb::CpuidValues answer_cpuid(std::span<const kvm_cpuid_entry2> table, std::uint32_t leaf,

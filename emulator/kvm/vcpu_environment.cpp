@@ -24,7 +24,11 @@ void Vcpu::set_ghcb_msr(std::uint64_t value) { cpu_->set_ghcb_msr(value); }
 
 ghcb::CpuidValues Vcpu::cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t> xcr0) {
   if (xcr0) guest_xcr0_ = *xcr0;
-  return answer_cpuid(cpuid_, leaf, sub_leaf, {.osxsave = (cr4_ & kCr4Osxsave) != 0, .xcr0 = guest_xcr0_});
+  constexpr std::uint64_t kApicEnabled = 1 << 11;
+  const Irqchip* chip = vm_.irqchip();
+  const bool apic = chip == nullptr || (chip->apic(index_).apic_base() & kApicEnabled) != 0;
+  return answer_cpuid(cpuid_, leaf, sub_leaf,
+                      {.osxsave = (cr4_ & kCr4Osxsave) != 0, .apic = apic, .xcr0 = guest_xcr0_});
 }
 
 std::optional<std::uint64_t> Vcpu::read_msr(std::uint32_t index) {

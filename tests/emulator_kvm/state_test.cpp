@@ -201,6 +201,10 @@ TEST_CASE("CPUID answers that depend on the guest") {
   const auto table = emulator::supported_cpuid(51);
   CHECK((emulator::answer_cpuid(table, 1, 0, {.osxsave = true}).ecx >> 27 & 1) == 1);
   CHECK((emulator::answer_cpuid(table, 1, 0, {.osxsave = false}).ecx >> 27 & 1) == 0);
+  // APM vol. 2, 16.3.2: a disabled local APIC is not advertised.
+  CHECK((emulator::answer_cpuid(table, 1, 0, {}).edx >> 9 & 1) == 1);
+  CHECK((emulator::answer_cpuid(table, 1, 0, {.apic = false}).edx >> 9 & 1) == 0);
+  CHECK((emulator::answer_cpuid(table, 0x80000001, 0, {.apic = false}).edx >> 9 & 1) == 0);
   CHECK(emulator::answer_cpuid(table, 0xd, 0, {.xcr0 = 3}).ebx == 576);
   CHECK(emulator::answer_cpuid(table, 0xd, 0, {.xcr0 = 7}).ebx == 832);
   CHECK(emulator::answer_cpuid(table, 0xd, 1, {.xcr0 = 3}).ebx == 576);

@@ -143,6 +143,36 @@ TEST_CASE_METHOD(Machine, "the second vCPU starts at the first SIPI, and leaves 
   CHECK(log.find('a') != std::string::npos);  // KVM_RUN of an uninitialised vCPU ends with EAGAIN when INIT comes
 }
 
+TEST_CASE_METHOD(Machine, "one that spins gives its turn to the one that holds the lock") {
+  for (const int vcpu : vcpus) REQUIRE(call_with(vcpu, KVM_SET_MP_STATE, kvm_mp_state{KVM_MP_STATE_RUNNABLE}) == 0);
+  // The second one needs `kWork` slices with the lock; what the first does meanwhile is one spin a slice.
+  constexpr int kWork = 50;
+  const std::uint64_t how = GENERATE(std::uint64_t{ghcb::kExitPause}, std::uint64_t{ghcb::kExitIntr});
+  int spins = 0;
+  int work = 0;
+  std::uint64_t spun = 0;
+  set_guest_code(0, [&](Guest& guest, const RunControls& controls) {
+    if (work == kWork) return exit_with(ghcb::kExitShutdown);
+    ++spins;
+    // PAUSE leaves after a few instructions; a loop without it uses its slice up.
+    const std::uint64_t used = how == ghcb::kExitPause ? 10 : controls.instruction_limit;
+    guest.spend(used);
+    if (work != 0) spun += used;
+    return exit_with(how);
+  });
+  set_guest_code(1, [&](Guest& guest, const RunControls& controls) {
+    if (work == kWork) return exit_with(ghcb::kExitShutdown);
+    ++work;
+    guest.spend(controls.instruction_limit);
+    return exit_with(ghcb::kExitIntr);
+  });
+  const int alone = 1;  // the first one's thread may come before the other's
+  (void)run_both();
+  CHECK(work == kWork);
+  CHECK(spins > 0);
+  if (how == ghcb::kExitPause) CHECK(spun <= std::uint64_t{10} * (kWork + alone));
+}
+
 TEST_CASE_METHOD(Machine, "turns are taken in order, and the same each time") {
   // Both run from the start and print every third slice.
   for (const int vcpu : vcpus) REQUIRE(call_with(vcpu, KVM_SET_MP_STATE, kvm_mp_state{KVM_MP_STATE_RUNNABLE}) == 0);
