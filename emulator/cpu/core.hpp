@@ -162,13 +162,13 @@ struct Core final : PageObserver {
   [[nodiscard]] std::uint64_t& segment_base(std::uint8_t s) noexcept { return gpr[kRegSegmentBase + s]; }
 
   [[nodiscard]] std::uint64_t rip_of(const Op* op) const noexcept { return gpr[kRegBlock] + op->rip_offset; }
-  // RIP of the next instruction; wrapped to the code size.
+  // RIP of the next instruction. Code of 16 bits has 32 of them as well: only a branch or return of that operand size
+  // clears the upper half (AMD APM vol. 1, 2.3), and a segment of 64 KiB ends at its limit instead of wrapping.
   [[nodiscard]] std::uint64_t rip_after(const Op* op) const noexcept {
     return wrap_rip(gpr[kRegBlock] + op->rip_offset + op->length);
   }
   [[nodiscard]] std::uint64_t wrap_rip(std::uint64_t value) const noexcept {
-    if (code64) return value;
-    return (seg[kCs].attributes & kSegDefault) != 0 ? value & 0xffffffff : value & 0xffff;
+    return code64 ? value : value & 0xffffffff;
   }
   // TSC ticks at this operation.
   [[nodiscard]] std::uint64_t now(const Op* op) const noexcept;

@@ -99,6 +99,33 @@ TEST_CASE("Far jumps in protected mode check the descriptor") {
   }
 }
 
+// OVMF's application processors go back to real mode this way, from code above 1 MiB.
+TEST_CASE("16-bit code runs above 64 KiB where its segment reaches, also when protection goes off") {
+  static_assert(kTarget > 0xffff);
+  constexpr std::uint16_t kAttrBigCode16 = kAttrCode16 | 0x800;  // 4 GiB
+  Machine m;
+  m.enter(Mode::kProtected32);
+  m.set_descriptor(kSpare, descriptor(0, 0xfffff, kAttrBigCode16));
+  m.vmsa.rax = kSpare;
+  m.vmsa.rbx = kTarget;
+  m.code({0x50, 0x53, 0xcb});  // push eax; push ebx; retf
+  // mov eax, cr0; and al, 0xfe; mov cr0, eax; mov cx, 0x1234
+  m.poke(kTarget, {0x0f, 0x20, 0xc0, 0x24, 0xfe, 0x0f, 0x22, 0xc0, 0xb9, 0x34, 0x12, 0xf3, 0x0f, 0x01, 0xd9});
+  REQUIRE(m.run_through_traps().code == ghcb::kExitVmgexit);
+  CHECK(m.vmsa.rip == kTarget + 15);
+  CHECK((m.vmsa.cr0 & kCr0Pe) == 0);
+  CHECK(m.vmsa.rcx == 0x1234);
+}
+
+TEST_CASE("Code that runs past 64 KiB in real mode meets its segment's limit") {
+  Machine m;
+  m.enter(Mode::kReal);
+  m.vmsa.rip = 0xffff;
+  m.poke(0x1ffff, {0x90, 0x90});
+  REQUIRE(m.run().code == ghcb::kExitVmgexit);
+  CHECK(m.vector() == kVectorGp);
+}
+
 TEST_CASE("Far transfers between compatibility and 64-bit mode") {
   Machine m;
   m.enter(Mode::kCompat32);
