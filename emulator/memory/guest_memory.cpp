@@ -128,15 +128,18 @@ struct GuestMemory::Impl {
     flags = static_cast<std::uint8_t>((flags & ~kPageRawOpen) | kPageShadowed);
   }
 
-  // Ciphertext of the shadow goes to the raw page. The shadow's memory is still there.
-  void encrypt_shadow(Backing& backing, std::size_t page) {
+  // Ciphertext of a dirty shadow goes to the raw page. The memory of the shadow is still there.
+  void flush_shadow(Backing& backing, std::size_t page) {
     notify_closed(backing.shadow_page(page).data());
-    cipher->encrypt(backing.spa_of(page), backing.shadow_page(page), backing.raw_page(page));
-    backing.flag(page) &= static_cast<std::uint8_t>(~(kPageShadowed | kPageHasCode));
+    std::uint8_t& flags = backing.flag(page);
+    if (flags & kPageDirty) {
+      cipher->encrypt(backing.spa_of(page), backing.shadow_page(page), backing.raw_page(page));
+    }
+    flags &= static_cast<std::uint8_t>(~(kPageShadowed | kPageHasCode | kPageDirty));
   }
   void close_shadow(Backing& backing, std::size_t page) {
     if (!(backing.flag(page) & kPageShadowed)) return;
-    encrypt_shadow(backing, page);
+    flush_shadow(backing, page);
     ::madvise(backing.shadow_page(page).data(), kPageSize, MADV_DONTNEED);
   }
   void close_shadows(Backing& backing, std::size_t first, std::size_t count) {
@@ -147,7 +150,7 @@ struct GuestMemory::Impl {
         continue;
       }
       const std::size_t run = page;
-      for (; page < end && (backing.flag(page) & kPageShadowed); ++page) encrypt_shadow(backing, page);
+      for (; page < end && (backing.flag(page) & kPageShadowed); ++page) flush_shadow(backing, page);
       ::madvise(backing.shadow_page(run).data(), (page - run) * kPageSize, MADV_DONTNEED);
     }
   }
@@ -259,6 +262,7 @@ OpenPage GuestMemory::open(Gpa gpa, View view) {
   OpenPage opened{.host = nullptr, .read_only = piece->read_only, .flags = &flags};
   if (view == View::kPrivate && impl_->cipher) {
     if (!(flags & kPageShadowed)) impl_->open_shadow(backing, page);
+    if (!piece->read_only) flags |= kPageDirty;
     opened.host = backing.shadow_page(page).data();
     return opened;
   }

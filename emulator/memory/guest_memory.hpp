@@ -6,8 +6,9 @@
 //   - opening the private view of a page without a shadow decrypts the raw bytes into the shadow;
 //   - opening the shared view of a page with a shadow encrypts the shadow into the raw bytes and drops it.
 // The shadow thus behaves as a dirty cache line of the guest's encryption domain (APM vol. 2, 15.34.7), and
-// write_back() as CLFLUSH. The cipher is AES-128 with a tweak made from the system-physical address of each 16-byte
-// block; here XTS.
+// write_back() as CLFLUSH. Only what comes from a read-only slot stays clean: its shadow is dropped as it is, so that
+// what the VMM has written meanwhile (a flash's array) is not lost. The cipher is AES-128 with a tweak made from the
+// system-physical address of each 16-byte block; here XTS.
 #pragma once
 
 #include <array>
@@ -48,6 +49,7 @@ struct OpenPage {
 enum PageFlag : std::uint8_t {
   kPageShadowed = 1,  // the private view is open
   kPageRawOpen = 2,   // the shared view was handed out since the private view was last closed
+  kPageDirty = 8,     // the private view was handed out for writing: closing it writes it back
   kPageHasCode = 4,   // a vCPU has decoded instructions from the private view: writes must go through its slow path
 };
 

@@ -70,6 +70,23 @@ TEST_CASE_METHOD(Fixture, "plaintext written with C=0 is garbage with C=1") {
   CHECK(holds_secret(open(0x1000, View::kShared)));  // closing an unchanged shadow gives the same bytes back
 }
 
+TEST_CASE_METHOD(Fixture, "what the VMM writes below a read-only slot is not lost to a private view of it") {
+  REQUIRE(memory.set_slot(0, 0, Gpa(0), 0, ram.data()) == 0);
+  REQUIRE(memory.set_slot(0, kReadOnly, Gpa(0), ram.size(), ram.data()) == 0);
+  std::byte* raw = ram.data() + 0x1000;
+  std::byte* shadow = open(0x1000, View::kPrivate);
+  REQUIRE(shadow != nullptr);
+  std::memcpy(raw, kSecret.data(), kSecret.size());
+  CHECK_FALSE(holds_secret(shadow));
+  CHECK(holds_secret(open(0x1000, View::kShared)));
+
+  // Through a slot that can be written the shadow may have changed.
+  REQUIRE(memory.set_slot(1, 0, Gpa(0x100000), ram.size(), ram.data()) == 0);
+  std::memcpy(open(0x102000, View::kPrivate), kSecret.data(), kSecret.size());
+  REQUIRE(open(0x2000, View::kShared) == ram.data() + 0x2000);
+  CHECK(holds_secret(open(0x2000, View::kPrivate)));
+}
+
 TEST_CASE_METHOD(Fixture, "one view at a time, and the users of the other are told") {
   Recorder recorder;
   memory.add_observer(&recorder);
@@ -78,7 +95,7 @@ TEST_CASE_METHOD(Fixture, "one view at a time, and the users of the other are to
   CHECK((*flags & kPageRawOpen) != 0);
   std::byte* shadow = open(0x2000, View::kPrivate);
   REQUIRE(recorder.closed == std::vector<const std::byte*>{raw});
-  CHECK(*flags == kPageShadowed);
+  CHECK(*flags == (kPageShadowed | kPageDirty));
   *flags |= kPageHasCode;
   CHECK(open(0x2000, View::kPrivate) == shadow);
   CHECK(recorder.closed.size() == 1);
