@@ -70,7 +70,7 @@ int Scheduler::run(std::size_t self, const SignalGate& signals) {
   seat.result.reset();
   wake();
   bool interrupted = false;
-  auto alone_since = std::chrono::steady_clock::now();
+  const auto entered = std::chrono::steady_clock::now();
   while (!seat.result) {
     if (interrupted || seat.turn->exit_wanted()) {
       seat.turn->interrupted();
@@ -78,27 +78,27 @@ int Scheduler::run(std::size_t self, const SignalGate& signals) {
       seat.absent = true;
       break;
     }
-    const auto now = std::chrono::steady_clock::now();
     if (!runner_) {
       const auto candidate = next();
       if (!candidate || present(seats_[*candidate])) {
         interrupted = drive(self, signals);
-        alone_since = std::chrono::steady_clock::now();
         continue;
       }
       // It is the turn of a vCPU in user space.
-      if (now - alone_since > kPatience) {
+      if (std::chrono::steady_clock::now() - std::max(entered, waited_for_since_) > kPatience) {
         seats_[*candidate].absent = true;
         continue;
       }
-    } else {
-      alone_since = now;
     }
     interrupted = wait(self, signals, kLookAround);
   }
   seat.inside = false;
   // After an exit to user space the turn stays with this vCPU, and nobody else need look.
-  if (seat.absent) pass_on();
+  if (seat.absent) {
+    pass_on();
+  } else {
+    waited_for_since_ = std::chrono::steady_clock::now();
+  }
   return *seat.result;
 }
 
@@ -149,7 +149,10 @@ bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
     }
     turn_ = *index;
     Seat& seat = seats_[*index];
-    if (!present(seat)) return resign(false);  // its thread will be the runner when it comes back
+    if (!present(seat)) {  // its thread will be the runner when it comes back
+      waited_for_since_ = std::chrono::steady_clock::now();
+      return resign(false);
+    }
     seat.result = seat.turn->slice();
     if (seat.result) {
       seat.absent = !seat.turn->comes_back();

@@ -23,7 +23,8 @@ class Turn {
   [[nodiscard]] virtual bool wants_turn() = 0;
   // It waits, and a timer could end that.
   [[nodiscard]] virtual bool timer_can_wake() = 0;
-  // Runs one slice. The result of KVM_RUN when the vCPU has to go to user space; nothing when it may go on.
+  // Runs one slice, or the rest of one that an exit to user space broke off. The result of KVM_RUN when the vCPU has to
+  // go to user space; nothing when the turn goes on.
   virtual std::optional<int> slice() = 0;
   // The last exit was one that user space answers and then runs the vCPU again: the others wait for that.
   [[nodiscard]] virtual bool comes_back() const = 0;
@@ -94,6 +95,7 @@ class Scheduler {
   std::chrono::nanoseconds credit_ = kFreeIdle;  // idle time that may be jumped over now
   std::chrono::steady_clock::time_point credited_ = std::chrono::steady_clock::now();
   std::size_t turn_ = 0;
+  std::chrono::steady_clock::time_point waited_for_since_;  // when the turn last went to a vCPU in user space
 };
 
 }  // namespace sevisor::emulator

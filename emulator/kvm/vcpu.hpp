@@ -80,6 +80,7 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   bool wants_turn() override;
   bool timer_can_wake() override;
   std::optional<int> slice() override;
+  std::optional<int> run_slice();
   bool comes_back() const override { return !ended_; }
   bool exit_wanted() const override;
   void interrupted() override;
@@ -143,8 +144,9 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN of a protected vCPU on
   ghcb::Service service_;
   bool protected_ = false;
-  bool ended_ = false;   // the last exit left nothing to go on with
-  bool loaded_ = false;  // the processor holds the VMSA's state
+  std::uint64_t slice_used_ = 0;  // instructions of the present turn, which exits to user space do not end
+  bool ended_ = false;            // the last exit left nothing to go on with
+  bool loaded_ = false;           // the processor holds the VMSA's state
   std::uint32_t mp_state_ = KVM_MP_STATE_RUNNABLE;
   bool nmi_masked_ = false;
   bool held_ = false;  // the guest waits in an AP reset hold

@@ -163,10 +163,17 @@ RunControls Vcpu::next_controls(std::uint64_t budget) {
 }
 
 std::optional<int> Vcpu::slice() {
+  const std::optional<int> result = run_slice();
+  // A vCPU that polls a device of user space must not keep the turn for ever.
+  if (!result || ended_) slice_used_ = 0;
+  return result;
+}
+
+std::optional<int> Vcpu::run_slice() {
   Irqchip* chip = vm_.irqchip();
   VirtualClock& clock = vm_.clock();
   const std::uint64_t slice = std::max<std::uint64_t>(vm_.platform().options().slice, 1);
-  for (std::uint64_t done = 0; done < slice;) {
+  while (slice_used_ < slice) {
     if (chip != nullptr) {
       chip->advance(clock.now);
       if (const auto result = accept_events()) return result;
@@ -179,11 +186,11 @@ std::optional<int> Vcpu::slice() {
       mp_state_ = KVM_MP_STATE_RUNNABLE;
     }
     if (chip != nullptr && cpu_->cr8() != chip->cr8(index_)) cpu_->set_cr8(chip->cr8(index_));
-    const RunControls controls = next_controls(slice - done);
+    const RunControls controls = next_controls(slice - slice_used_);
     if (controls.event_injection != 0) observe_injection(controls.event_injection);
     const std::uint64_t before = cpu_->retired();
     const CpuExit exit = cpu_->run(controls);
-    done += std::max<std::uint64_t>(cpu_->retired() - before, 1);
+    slice_used_ += std::max<std::uint64_t>(cpu_->retired() - before, 1);
     if (chip != nullptr) {
       chip->advance(clock.now);
       if (cpu_->cr8() != chip->cr8(index_)) chip->set_cr8(index_, cpu_->cr8());

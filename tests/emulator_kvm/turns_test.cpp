@@ -1,4 +1,5 @@
 // Several vCPUs: turns, INIT and SIPI, reset hold.
+#include <atomic>
 #include <mutex>
 #include <thread>
 
@@ -197,4 +198,30 @@ TEST_CASE_METHOD(Machine, "turns are taken in order, and the same each time") {
   std::string expected;
   for (int i = 0; i < 13; ++i) expected += "xy";
   CHECK(log == expected);
+}
+
+// OVMF's first processor polls the ACPI timer while it waits for the others.
+TEST_CASE_METHOD(Machine, "a vCPU that polls a device does not keep the turn") {
+  for (const int vcpu : vcpus) REQUIRE(call_with(vcpu, KVM_SET_MP_STATE, kvm_mp_state{KVM_MP_STATE_RUNNABLE}) == 0);
+  std::atomic<bool> done = false;
+  int polls = 0;
+  set_guest_code(0, [&](Guest& guest, const RunControls&) {
+    if (done || ++polls > 10'000) return exit_with(ghcb::kExitShutdown);
+    guest.spend(20);
+    return print(guest, 0x3000, 'x');
+  });
+  int turns = 0;
+  set_guest_code(1, [&](Guest& guest, const RunControls& controls) {
+    if (++turns == 10) {
+      done = true;
+      return exit_with(ghcb::kExitShutdown);
+    }
+    guest.spend(controls.instruction_limit);
+    return exit_with(ghcb::kExitIntr);
+  });
+  const std::string log = run_both();
+  CHECK(turns == 10);
+  // A slice has 1,000 instructions here.
+  CHECK(polls == 500);
+  CHECK(std::count(log.begin(), log.end(), 'x') == 500);
 }
