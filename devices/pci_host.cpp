@@ -12,46 +12,97 @@ constexpr std::uint64_t kDataOffset = 4;   // 0xCFC to 0xCFF
 
 // The address register: bit 31 enables, bus 23:16, device 15:11, function 10:8, register 7:2.
 constexpr std::uint32_t kEnable = 1U << 31;
-constexpr std::uint32_t kFunctionMask = 0x00ffff00;  // bus, device and function
+constexpr std::uint32_t kFunctionMask = 0x00ffff00;
+constexpr unsigned kFunctionShift = 8;
 constexpr std::uint32_t kRegisterMask = 0xfc;
 constexpr std::uint32_t kImplemented = kEnable | kFunctionMask | kRegisterMask;
 
-// Type 0 header (PCI Local Bus 3.0, figure 6-1).
-constexpr std::size_t kVendorId = 0x00;
-constexpr std::size_t kDeviceId = 0x02;
-constexpr std::size_t kClassCode = 0x0a;
-constexpr std::size_t kSubsystemVendorId = 0x2c;
-constexpr std::size_t kSubsystemId = 0x2e;
+// Memory-mapped: bus 27:20, device 19:15, function 14:12, register 11:0.
+constexpr unsigned kEcamFunctionShift = 12;
+constexpr std::uint64_t kEcamRegisterMask = 0xfff;
+
+constexpr std::uint32_t kBridgeFunction = 0;       // 00:00.0
+constexpr std::uint32_t kLpcFunction = 0x1f << 3;  // 00:1f.0
+constexpr std::uint32_t kNoFunction = 0xffffffff;
+
 constexpr std::uint16_t kIntel = 0x8086;
-constexpr std::uint16_t kQ35HostBridge = 0x29c0;
-constexpr std::uint16_t kHostBridgeClass = 0x0600;
-constexpr std::uint16_t kRedHat = 0x1af4;  // as QEMU's machines have it
+constexpr std::uint16_t kRedHat = 0x1af4;  // the subsystem, as QEMU's machines have it
 constexpr std::uint16_t kQemuMachine = 0x1100;
+constexpr PciFunction::Identity kQ35HostBridge{kIntel, 0x29c0, 0, 0x0600, kRedHat, kQemuMachine};
+constexpr PciFunction::Identity kIch9LpcBridge{kIntel, 0x2918, 2, 0x0601, kRedHat, kQemuMachine};
+
+// Of the host bridge (datasheet, 5.1.16): where the memory-mapped space is; bit 0 turns it on, bits 2:1 are its size (0
+// is 256 MiB).
+constexpr std::size_t kPciExpressBar = 0x60;
+constexpr std::uint64_t kBarWritable = 0xffc000007;
+constexpr std::uint64_t kBarEnable = 1;
+
+// Of the LPC bridge (datasheet, 13.1.13 and on).
+constexpr std::size_t kPmBase = 0x40;  // bits 15:7; bit 0: in I/O space
+constexpr std::size_t kAcpiControl = 0x44;
+constexpr std::size_t kPirqAToD = 0x60;
+constexpr std::size_t kPirqEToH = 0x68;
+constexpr std::uint32_t kPirqsOff = 0x80808080;
+constexpr std::uint32_t kPirqWritable = 0x8f8f8f8f;
+constexpr std::size_t kRootComplexBase = 0xf0;
 }  // namespace
 
-PciHost::PciHost(Device& reset) noexcept : reset_(reset) {
-  store(&bridge_[kVendorId], kIntel);
-  store(&bridge_[kDeviceId], kQ35HostBridge);
-  store(&bridge_[kClassCode], kHostBridgeClass);
-  store(&bridge_[kSubsystemVendorId], kRedHat);
-  store(&bridge_[kSubsystemId], kQemuMachine);
+PciHost::PciHost(Device& reset) : reset_(reset), bridge_(kQ35HostBridge), lpc_(kIch9LpcBridge) {
+  bridge_.define<std::uint64_t>(kPciExpressBar, 0, kBarWritable);
+  // The ACPI registers are always at 0x600, where firmware puts them; what it writes here is only kept.
+  lpc_.define<std::uint32_t>(kPmBase, 1, 0xff80);
+  lpc_.define<std::uint8_t>(kAcpiControl, 0, 0x87);
+  lpc_.define(kPirqAToD, kPirqsOff, kPirqWritable);
+  lpc_.define(kPirqEToH, kPirqsOff, kPirqWritable);
+  lpc_.define<std::uint32_t>(kRootComplexBase, 0, 0xffffc001);
+}
+
+bool PciHost::ecam_enabled() const noexcept {
+  return bridge_.get<std::uint64_t>(kPciExpressBar) == (kPciEcamBase | kBarEnable);
+}
+
+PciHost::Place PciHost::place_of(std::uint64_t offset) const noexcept {
+  if (offset >= kEcamOffset) {
+    const std::uint64_t address = offset - kEcamOffset;
+    if (!ecam_enabled()) return {kNoFunction, 0};
+    return {static_cast<std::uint32_t>(address >> kEcamFunctionShift), address & kEcamRegisterMask};
+  }
+  if ((address_ & kEnable) == 0) return {kNoFunction, 0};
+  return {(address_ & kFunctionMask) >> kFunctionShift, (address_ & kRegisterMask) + (offset - kDataOffset)};
+}
+
+PciFunction* PciHost::find(const Place& place, std::size_t size) noexcept {
+  if (place.at + size > PciFunction::kSize) return nullptr;  // none has PCI Express's extended space
+  switch (place.function) {
+    case kBridgeFunction:
+      return &bridge_;
+    case kLpcFunction:
+      return &lpc_;
+    default:
+      return nullptr;
+  }
 }
 
 void PciHost::read(std::uint64_t offset, std::span<std::byte> to) {
   std::ranges::fill(to, std::byte{0xff});
   if (offset == kResetOffset && to.size() == 1) return reset_.read(0, to);
-  const std::uint32_t address = address_.load(std::memory_order_relaxed);
-  if (offset == 0 && to.size() == sizeof address) return store(to.data(), address);
-  if (offset < kDataOffset || (address & kEnable) == 0 || (address & kFunctionMask) != 0) return;
-  const std::size_t at = (address & kRegisterMask) + (offset - kDataOffset);
-  std::copy_n(&bridge_[at], to.size(), to.begin());
+  const std::lock_guard guard(lock_);
+  if (offset == 0 && to.size() == sizeof address_) return store(to.data(), address_);
+  if (offset < kDataOffset) return;
+  const Place place = place_of(offset);
+  if (const PciFunction* function = find(place, to.size())) function->read(place.at, to);
 }
 
 void PciHost::write(std::uint64_t offset, std::span<const std::byte> from) {
   if (offset == kResetOffset && from.size() == 1) return reset_.write(0, from);
-  if (offset == 0 && from.size() == sizeof(std::uint32_t)) {
-    address_.store(load<std::uint32_t>(from.data()) & kImplemented, std::memory_order_relaxed);
+  const std::lock_guard guard(lock_);
+  if (offset == 0 && from.size() == sizeof address_) {
+    address_ = load<std::uint32_t>(from.data()) & kImplemented;
+    return;
   }
+  if (offset < kDataOffset) return;
+  const Place place = place_of(offset);
+  if (PciFunction* function = find(place, from.size())) function->write(place.at, from);
 }
 
 }  // namespace sevisor::devices

@@ -17,6 +17,7 @@
 #include "vmm/memory_map.hpp"
 #include "vmm/platform.hpp"
 #include "vmm/run_state.hpp"
+#include "vmm/size_text.hpp"
 #include "vmm/terminal.hpp"
 #include "vmm/vcpu_threads.hpp"
 #include "vmm/vm_clock.hpp"
@@ -107,6 +108,13 @@ std::optional<sev::HashesTable> hashes_table_of(const RunConfig& config) {
   return sev::make_hashes_table(*config.kernel, initrd, config.cmdline);
 }
 
+Platform::Flash flash_of(const RunConfig& config) {
+  if (config.variables == nullptr) return {};
+  const std::span<std::byte> content = config.variables->content();
+  return {Gpa(kFirmwareEnd - config.firmware.size() - content.size()), content,
+          [store = config.variables](std::size_t offset, std::size_t size) { store->save(offset, size); }};
+}
+
 }  // namespace
 
 void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
@@ -114,6 +122,12 @@ void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
 void check_run_config(const RunConfig& config) {
   const MemoryMap map = make_memory_map(config.memory);
   (void)check_firmware(config.firmware, config.firmware_name);
+  if (config.variables != nullptr && config.firmware.size() + config.variables->content().size() > kFirmwareMaxSize) {
+    throw Error(ExitCode::kBadUsage, "put the variables below the firmware",
+                fmt::format("together they have {} bytes, {} at most fit",
+                            config.firmware.size() + config.variables->content().size(), size_text(kFirmwareMaxSize)),
+                "Give the variables that belong to the firmware.");
+  }
   if (config.expect) check_expect(*config.expect);
   if (config.kernel_hashes) (void)check_hashes_area(config.firmware, config.firmware_name, map.low_size());
   if (config.secret) (void)check_secret_area(config.firmware, config.firmware_name, map.low_size());
@@ -131,10 +145,12 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);
   GuestRam ram(map);
-  const LaunchedGuest guest = launch(host, ram,
-                                     {config.policy, config.vcpus, config.cpu_signature, config.firmware,
-                                      config.firmware_name, hashes_table_of(config), config.owner_certificate,
-                                      config.session, config.secret, config.init_api, config.cpu_model});
+  const Platform::Flash flash = flash_of(config);
+  const LaunchedGuest guest =
+      launch(host, ram,
+             {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
+              hashes_table_of(config), flash.content, config.owner_certificate, config.session, config.secret,
+              config.init_api, config.cpu_model});
   launched(guest.report);
 
   RunState state;
@@ -147,7 +163,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
                      .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
                      .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
                      .events = [&state](const devices::MachineEvent& event) { end_by_event(state, event); }},
-                    {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time});
+                    {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
     platform.add_kernel(config.kernel, parse_bzimage(*config.kernel, config.kernel_name), config.initrd,
                         config.cmdline);

@@ -13,6 +13,7 @@
 #include "vmm/launch.hpp"
 #include "vmm/memory_dump.hpp"
 #include "vmm/outcome.hpp"
+#include "vmm/variable_store.hpp"
 
 namespace sevisor::vmm {
 
@@ -24,10 +25,11 @@ struct RunConfig {
   std::uint32_t policy = 0;
 
   std::span<const std::byte> firmware;
-  std::string firmware_name;  // for messages
-  FileBytes kernel;           // null: none is handed to the firmware
-  std::string kernel_name;    // for messages
-  FileBytes initrd;           // null: none
+  std::string firmware_name;           // for messages
+  VariableStore* variables = nullptr;  // the firmware's, in a flash below it; null: it has none
+  FileBytes kernel;                    // null: none is handed to the firmware
+  std::string kernel_name;             // for messages
+  FileBytes initrd;                    // null: none
   std::string cmdline;
   bool kernel_hashes = false;  // the hashes of the three are measured, and the firmware checks them
 

@@ -227,7 +227,14 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
                   fmt::ptr(bytes.data()));
   }
   // A writable slot: a write to a read-only one would need emulation, which no SEV-ES guest gets.
-  vm.set_memory_slot(slot, Gpa(kFirmwareEnd - guest.firmware.size()), guest.firmware.bytes());
+  const Gpa firmware_begin(kFirmwareEnd - guest.firmware.size());
+  vm.set_memory_slot(slot++, firmware_begin, guest.firmware.bytes());
+  if (!config.flash.empty()) {
+    // Read-only, so that a plain write does not get past the flash's commands, which a guest sends through its GHCB.
+    using enum kvm::Vm::SlotAccess;
+    vm.set_memory_slot(slot, Gpa(firmware_begin.value - config.flash.size()), config.flash,
+                       vm.has_read_only_memory() ? kReadOnly : kReadWrite);
+  }
   for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());
   vm.register_encrypted_region(guest.firmware.bytes());
 

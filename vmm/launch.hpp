@@ -48,6 +48,8 @@ struct LaunchConfig {
   std::string firmware_name;            // for messages
   // Of kernel, initrd and command line: goes into the firmware's hashes area, and so into the measurement.
   std::optional<sev::HashesTable> hashes_table = std::nullopt;
+  // Whole pages that the guest has below its firmware, for its variables: neither encrypted nor measured.
+  std::span<std::byte> flash = {};
   // Of the guest owner, both or none; without them nobody knows the guest's transport keys.
   std::span<const std::byte> owner_certificate = {};
   std::span<const std::byte> session = {};

@@ -45,6 +45,12 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
   ports_.add(devices::kPm1Port, devices::Pm1Registers::kLength, pm1_, "ACPI PM1");
   ports_.add(devices::kPciConfigPort, devices::PciHost::kLength, pci_, "PCI configuration and reset register");
+  mmio_.add(devices::kPciEcamBase, devices::kPciEcamSize, pci_, "PCI memory-mapped configuration",
+            devices::PciHost::kEcamOffset);
+  if (!config.flash.content.empty()) {
+    flash_.emplace(config.flash.content, config.flash.changed);
+    mmio_.add(config.flash.base.value, config.flash.content.size(), *flash_, "flash");
+  }
   add_tables(config);
 }
 

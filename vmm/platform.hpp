@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "devices/bus.hpp"
@@ -12,6 +14,7 @@
 #include "devices/guest_dma.hpp"
 #include "devices/machine_event.hpp"
 #include "devices/pci_host.hpp"
+#include "devices/pflash.hpp"
 #include "devices/pm_timer.hpp"
 #include "devices/power.hpp"
 #include "devices/rtc_cmos.hpp"
@@ -33,10 +36,16 @@ class Platform {
     devices::Uart16550::Sink console;  // what the guest prints
     devices::MachineEventSink events;
   };
+  struct Flash {
+    Gpa base;
+    std::span<std::byte> content;  // empty: there is no flash
+    devices::Pflash::Changed changed;
+  };
   struct Config {
     unsigned vcpus = 1;
     MemoryMap memory;
     std::int64_t rtc_time = 0;  // seconds since 1970 when the machine starts
+    Flash flash = {};
   };
 
   // What `wiring` refers to must outlive the platform.
@@ -62,6 +71,7 @@ class Platform {
   devices::I8042Stub keyboard_;
   devices::NoDevice post_code_;
   devices::FwCfg fw_cfg_;
+  std::optional<devices::Pflash> flash_;
   devices::Bus ports_{"port", devices::kPortBusSize};
   devices::Bus mmio_{"MMIO", devices::kMmioBusSize};
 };

@@ -30,6 +30,69 @@ TEST_CASE_METHOD(Fixture, "PCI: mechanism #1 is there and finds the Q35 host bri
   CHECK(in<std::uint32_t>(host, 4) == 0);
 }
 
+TEST_CASE_METHOD(Fixture, "PCI: the LPC bridge is QEMU's ICH9") {
+  select(0x8000f800);
+  CHECK(in<std::uint32_t>(host, 4) == 0x29188086);
+  select(0x8000f808);
+  CHECK(in<std::uint32_t>(host, 4) == 0x06010002);  // class 0601, revision 2
+  select(0x8000f80c);
+  CHECK(in(host, 6) == 0);
+  select(0x8000f82c);
+  CHECK(in<std::uint32_t>(host, 4) == 0x11001af4);
+
+  // The base of the ACPI registers: bit 0 stays, the lower bits do not exist.
+  select(0x8000f840);
+  CHECK(in<std::uint32_t>(host, 4) == 1);
+  out(host, 4, std::uint32_t{0x601});
+  CHECK(in<std::uint32_t>(host, 4) == 0x601);
+  out(host, 4, std::uint32_t{0xffffffff});
+  CHECK(in<std::uint32_t>(host, 4) == 0xff81);
+  select(0x8000f844);
+  out8(host, 4, 0x80);
+  CHECK(in(host, 4) == 0x80);
+  select(0x8000f8f0);
+  out(host, 4, std::uint32_t{0xfed1c001});
+  CHECK(in<std::uint32_t>(host, 4) == 0xfed1c001);
+  select(0x8000f860);
+  CHECK(in<std::uint32_t>(host, 4) == 0x80808080);
+  out8(host, 5, 0x0a);
+  CHECK(in<std::uint32_t>(host, 4) == 0x80800a80);
+  // No BARs.
+  select(0x8000f810);
+  out(host, 4, std::uint32_t{0xffffffff});
+  CHECK(in<std::uint32_t>(host, 4) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "PCI: the memory-mapped space is there once it is enabled at its place") {
+  constexpr std::uint64_t kEcam = PciHost::kEcamOffset;
+  const auto enable = [this](std::uint32_t high, std::uint32_t low) {
+    select(0x80000064);
+    out(host, 4, high);
+    select(0x80000060);
+    out(host, 4, low);
+  };
+  CHECK(in<std::uint32_t>(host, kEcam) == 0xffffffff);
+  enable(0, 0xb0000001);  // as OVMF does
+  CHECK(in<std::uint32_t>(host, 4) == 0xb0000001);
+  CHECK(in<std::uint32_t>(host, kEcam) == 0x29c08086);
+  CHECK(in<std::uint16_t>(host, kEcam + 2) == 0x29c0);
+  CHECK(in<std::uint32_t>(host, kEcam + 0xf8000) == 0x29188086);
+  out(host, kEcam + 0xf8040, std::uint32_t{0x601});
+  CHECK(in<std::uint32_t>(host, kEcam + 0xf8040) == 0x601);
+  for (const std::uint64_t nothing : {0x100U, 0x1000U, 0x8000U, 0xf9000U, 0x100000U, 0xffffffcU}) {
+    CAPTURE(nothing);
+    CHECK(in<std::uint32_t>(host, kEcam + nothing) == 0xffffffff);
+    out(host, kEcam + nothing, std::uint32_t{0});
+  }
+  CHECK(in<std::uint64_t>(host, kEcam + 0xfc) == ~std::uint64_t{0});  // half beyond the 256 bytes
+  enable(0, 0xb0000000);
+  CHECK(in<std::uint32_t>(host, kEcam) == 0xffffffff);
+  enable(0, 0xe0000001);  // another place, which has no device
+  CHECK(in<std::uint32_t>(host, kEcam) == 0xffffffff);
+  enable(1, 0xb0000001);
+  CHECK(in<std::uint32_t>(host, kEcam) == 0xffffffff);
+}
+
 TEST_CASE_METHOD(Fixture, "PCI: nothing else answers") {
   for (const std::uint32_t address : {0x80000800U, 0x80000100U, 0x80010000U, 0x00000000U}) {
     select(address);

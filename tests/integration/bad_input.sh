@@ -49,6 +49,10 @@ if [ -r "$KERNEL" ]; then
   refused 35 empty "${emulated[@]}" --kernel "$KERNEL" --firmware empty
   refused 35 zeros_odd "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_odd
   refused 35 footer "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_64k
+  refused 35 vars "${emulated[@]}" --kernel "$KERNEL" --vars short
+  for variables in no_such_vars empty short zeros_odd empty_folder; do
+    refused 35 "$variables" "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_64k --vars "$variables"
+  done
   refused 35 no/such/folder "${emulated[@]}" --kernel "$KERNEL" --json no/such/folder/report.json
   refused 35 empty_folder "${emulated[@]}" --kernel "$KERNEL" --json empty_folder
   refused 35 append "${emulated[@]}" --kernel "$KERNEL" --append "$(printf 'x%.0s' {1..5000})"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Guests of 256 MiB and of 8 GiB see the memory they were given; above 3 GiB it continues at 4 GiB.
+# Guests of 256 MiB and of 8 GiB see the memory they were given; above 2816 MiB it continues at 4 GiB.
 . "$(dirname "$0")/lib.sh"
 need_guest
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <sys/mman.h>
 #include <vector>
 
 #include "base/error.hpp"
@@ -166,6 +167,38 @@ TEST_CASE("firmware lies at the end of the first 4 GiB, writable") {
   CHECK(slots[1].memory_size == 0x1000);
   CHECK(slots[1].flags == 0);
   CHECK(slots[0].slot != slots[1].slot);
+}
+
+TEST_CASE("the flash lies below the firmware, read-only where the host can, and is not encrypted") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  const bool read_only = GENERATE(true, false);
+  host.answers[KVM_CHECK_EXTENSION] = [read_only](void* argument) {
+    return reinterpret_cast<std::uintptr_t>(argument) == KVM_CAP_READONLY_MEM ? int{read_only} : 16;
+  };
+  std::vector<kvm_userspace_memory_region> slots;
+  host.answers[KVM_SET_USER_MEMORY_REGION] = [&](void* argument) {
+    slots.push_back(*static_cast<kvm_userspace_memory_region*>(argument));
+    return 0;
+  };
+  std::vector<std::uint64_t> encrypted;
+  host.answers[KVM_MEMORY_ENCRYPT_REG_REGION] = [&](void* argument) {
+    encrypted.push_back(static_cast<kvm_enc_region*>(argument)->addr);
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  const Mapping flash = Mapping::anonymous(0x2000, PROT_READ | PROT_WRITE);
+  LaunchConfig config{5, 1, 0x00800f12, image, "synth"};
+  config.flash = flash.bytes();
+  const LaunchedGuest guest = launch(host, ram, config);
+  REQUIRE(slots.size() == 3);
+  CHECK(slots[2].guest_phys_addr == 0xffffd000);
+  CHECK(slots[2].memory_size == 0x2000);
+  CHECK(slots[2].flags == (read_only ? KVM_MEM_READONLY : 0));
+  CHECK(slots[2].userspace_addr == reinterpret_cast<std::uintptr_t>(flash.data()));
+  CHECK(std::ranges::count(encrypted, reinterpret_cast<std::uintptr_t>(flash.data())) == 0);
+  CHECK(encrypted.size() == 2);
 }
 
 TEST_CASE("what a host cannot do is refused before the launch") {

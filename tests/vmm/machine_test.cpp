@@ -51,15 +51,15 @@ TEST_CASE("memory lies below the device hole, the rest from 4 GiB on") {
   CHECK(small.low_size() == 512 * kMiB);
   CHECK(small.high_size() == 0);
 
-  const MemoryMap three = make_memory_map(3 * kGiB);
-  CHECK(three.ram.size() == 1);
-  CHECK(three.low_size() == 3 * kGiB);
+  const MemoryMap full = make_memory_map(2816 * kMiB);  // up to where OVMF wants PCI's configuration space on Q35
+  CHECK(full.ram.size() == 1);
+  CHECK(full.low_size() == 2816 * kMiB);
 
   const MemoryMap eight = make_memory_map(8 * kGiB);
   REQUIRE(eight.ram.size() == 2);
-  CHECK(eight.low_size() == 3 * kGiB);
+  CHECK(eight.low_size() == 2816 * kMiB);
   CHECK(eight.ram[1].base == Gpa(4 * kGiB));
-  CHECK(eight.high_size() == 5 * kGiB);
+  CHECK(eight.high_size() == 5376 * kMiB);
 
   for (const std::uint64_t bad : {std::uint64_t{0}, kMiB, 64 * kMiB + 1, kMaxMemory + 4096, ~std::uint64_t{0}}) {
     CAPTURE(bad);
@@ -131,4 +131,31 @@ TEST_CASE("the platform hands the kernel over as fw_cfg has it, and powers off a
   REQUIRE(events.size() == 2);
   CHECK(events[0].kind == devices::MachineEvent::Kind::kPowerOff);
   CHECK(events[1].kind == devices::MachineEvent::Kind::kReset);
+}
+
+TEST_CASE("the platform has the flash where it is mapped, and PCI's configuration space") {
+  GuestRam ram(make_memory_map(64 * kMiB));
+  StillClock clock;
+  std::vector<std::byte> flash(0x2000, std::byte{0x77});
+  std::vector<std::size_t> changes;
+  const Platform platform({.dma = ram, .clock = clock, .set_irq = {}, .console = {}, .events = {}},
+                          {.vcpus = 1,
+                           .memory = make_memory_map(64 * kMiB),
+                           .rtc_time = 0,
+                           .flash = {Gpa(0xffe00000), flash, [&](std::size_t offset, std::size_t size) {
+                                       changes.push_back(offset);
+                                       changes.push_back(size);
+                                     }}});
+  const devices::Bus& mmio = platform.buses().mmio;
+  const auto write = [&](std::uint64_t at, unsigned value) {
+    const auto byte = static_cast<std::byte>(value);
+    return mmio.write(at, std::span(&byte, 1));
+  };
+  CHECK(write(0xffe01fff, 0x10));
+  CHECK(write(0xffe01fff, 0x42));
+  CHECK(flash[0x1fff] == std::byte{0x42});
+  CHECK(changes == std::vector<std::size_t>{0x1fff, 1});
+  CHECK_FALSE(write(0xffe02000, 0));  // the firmware's memory
+  std::byte value{};
+  CHECK(mmio.read(devices::kPciEcamBase, std::span(&value, 1)));
 }

@@ -32,6 +32,7 @@
 #include "vmm/size_text.hpp"
 #include "vmm/trace_writer.hpp"
 #include "vmm/tracing_host.hpp"
+#include "vmm/variable_store.hpp"
 
 namespace sevisor::cli {
 
@@ -132,6 +133,21 @@ vmm::InitApi parse_init_api(std::string_view text) {
   refuse("--init-api", text, "no such call", "Choose one of es-init, init2, auto.");
 }
 
+// Those of the firmware, if it has any.
+std::optional<vmm::VariableStore> open_variables(const CLI::App& command, const RunOptions& options) {
+  if (command.count("--vars") != 0) {
+    if (command.count("--firmware") == 0) {
+      throw Error(ExitCode::kBadUsage, "use --vars", "sevisor's own firmware has no variables",
+                  "Give the firmware that they belong to with --firmware.");
+    }
+    return vmm::VariableStore::keep(options.vars);
+  }
+  if (command.count("--firmware") == 0) return std::nullopt;
+  const std::optional<std::string> beside = vmm::find_variables_of(options.firmware);
+  if (!beside) return std::nullopt;
+  return vmm::VariableStore::forget(*beside);
+}
+
 void check_host_name(const std::string& host) {
   if (host != "auto" && host != "kernel" && host != "emulated") {
     refuse("--host", host, "no such host", "Choose one of auto, kernel, emulated.");
@@ -168,6 +184,10 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->expected(0, 1)
       ->default_str("on");  // what it is without a value
   run->add_option("--firmware", options.firmware, "firmware image that ends at 4 GiB (default: built in)")
+      ->type_name("FILE");
+  run->add_option("--vars", options.vars,
+                  "the firmware's variables: flash below it, kept in this file; default: a copy of\n"
+                  "the file beside --firmware that is named alike (OVMF_CODE.fd: OVMF_VARS.fd)")
       ->type_name("FILE");
   run->add_option("--cpus", options.cpus, "number of vCPUs")->type_name("N")->capture_default_str();
   options.cpu_type = sev::kDefaultCpuType;
@@ -267,6 +287,8 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     config.firmware = *firmware_file;
     config.firmware_name = options.firmware;
   }
+  std::optional<vmm::VariableStore> variables = open_variables(command, options);
+  if (variables) config.variables = &*variables;
   if (config.kernel != nullptr) config.kernel_hashes = wants_kernel_hashes(options, config.firmware);
   read_session(options.owner, config);
   std::optional<vmm::ReportFile> launch_file;
@@ -284,6 +306,10 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   };
   config.secret = make_secret_source(options.owner, config.timeout, launched);
   vmm::check_run_config(config);
+  if (variables && command.count("--vars") == 0) {
+    spdlog::info("the firmware's variables are a copy of '{}', forgotten at the end; --vars keeps them",
+                 variables->path());
+  }
 
   if (command.count("--trace") != 0) observers.add(trace.emplace(options.trace));
   const std::unique_ptr<kvm::Host> host =

@@ -17,6 +17,7 @@ struct RunOptions {
   std::string kernel_hashes;  // empty: auto with a session, off without
   OwnerOptions owner;
   std::string firmware;
+  std::string vars;
   std::string cpus = "1";
   std::string cpu_type;
   std::string memory = "512M";

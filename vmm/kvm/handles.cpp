@@ -162,9 +162,10 @@ void Vm::create_pit() const {
   if (fd_.ioctl(KVM_CREATE_PIT2, &config) < 0) throw_failure("create the interval timer (KVM_CREATE_PIT2)", errno);
 }
 
-void Vm::set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory) const {
+void Vm::set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory, SlotAccess access) const {
   kvm_userspace_memory_region region{};
   region.slot = slot;
+  region.flags = access == SlotAccess::kReadOnly ? KVM_MEM_READONLY : 0;
   region.guest_phys_addr = at.value;
   region.memory_size = memory.size();
   region.userspace_addr = address_of(memory.data());
@@ -173,6 +174,10 @@ void Vm::set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory
                               size_text(memory.size()), at.value, slot),
                   errno);
   }
+}
+
+bool Vm::has_read_only_memory() const noexcept {
+  return fd_.ioctl_value(KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) > 0;
 }
 
 void Vm::register_encrypted_region(std::span<std::byte> memory) const {

@@ -92,8 +92,12 @@ class Vm {
   void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
   void create_pit() const;      // with port 0x61, whose gate bit guests need to calibrate; needs the irqchip
 
-  // RAM of the guest; `memory` page-aligned in address and size, and alive for as long as the VM.
-  void set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory) const;
+  // Memory of the guest; `memory` page-aligned in address and size, and alive for as long as the VM.
+  enum class SlotAccess : std::uint8_t { kReadWrite, kReadOnly };
+  void set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory,
+                       SlotAccess access = SlotAccess::kReadWrite) const;
+  // Whether this VM can have read-only memory: those of the newer, typed kind of SEV-ES VM cannot (Linux 6.11).
+  [[nodiscard]] bool has_read_only_memory() const noexcept;
   // Pins what will be encrypted.
   void register_encrypted_region(std::span<std::byte> memory) const;
   // The opposite, with the same memory. The host writes its caches back: what the guest last wrote is there, encrypted.
