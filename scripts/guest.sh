@@ -61,7 +61,7 @@ take_local_busybox() {
   local file
   for file in /bin/busybox /usr/bin/busybox; do
     # busybox-static has no interpreter; the dynamic busybox would not start in an initrd without its libraries.
-    if [ -x "$file" ] && ! grep -q -a 'ld-linux-x86-64' "$file" && adopt "$file" "$guest_busybox"; then
+    if [ -x "$file" ] && ! grep -q -a '/ld-linux-x86-64' "$file" && adopt "$file" "$guest_busybox"; then
       return 0
     fi
   done

@@ -15,6 +15,7 @@ packages_of() {
     peer) printf '%s\n' libvirt-clients-qemu python3-lxml ;;
     lint) printf '%s\n' clang-format clang-tidy shellcheck ;;
     bench) printf '%s\n' qemu-system-x86 seabios ;;
+    package) printf '%s\n' dpkg-dev file ;;
     fuzz) printf '%s\n' clang libclang-rt-14-dev llvm ;;
     *) die "no such group of packages: $1" ;;
   esac

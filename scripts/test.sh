@@ -16,7 +16,7 @@ dev_test() {
     esac
     shift
   done
-  need_packages build guest test
+  need_packages build guest test package
   (need_packages peer) || say "No virt-qemu-sev-validate: the tests that compare with it will say that they skip it"
   build_preset "$preset"
   # shellcheck source=scripts/guest.sh
