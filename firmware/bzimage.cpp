@@ -88,6 +88,17 @@ Failure parse_kernel(std::span<const std::byte> setup, std::uint64_t setup_size,
   return Failure::kNone;
 }
 
+void make_setup_header(std::span<std::byte, kBootParamsBytes> setup, std::uint32_t command_line_max,
+                       KernelHeader& header) noexcept {
+  std::byte* bytes = setup.data();
+  store<std::uint16_t>(bytes + kBootFlag, kBootFlagValue);
+  store<std::uint32_t>(bytes + kMagic, kMagicValue);
+  store<std::uint16_t>(bytes + kVersion, kMinVersion);
+  store<std::uint8_t>(bytes + kLoadFlags, kLoadedHigh);
+  store<std::uint32_t>(bytes + kCmdlineSize, command_line_max);
+  header = {.header_end = kHeaderNeeded, .initrd_max = kLowLimit - 1, .command_line_max = command_line_max};
+}
+
 Failure place_kernel(const KernelHeader& header, const MemoryMap& map, std::uint64_t& address) noexcept {
   const std::uint64_t end = header.preferred_address + header.init_size;
   if (end <= kLowLimit && map.is_ram(header.preferred_address, end)) {

@@ -31,6 +31,11 @@ struct KernelHeader {
 [[nodiscard]] Failure parse_kernel(std::span<const std::byte> setup, std::uint64_t setup_size,
                                    std::uint64_t kernel_size, KernelHeader& header) noexcept;
 
+// For a kernel that is no bzImage but knows boot_params: a header with what boot loaders fill in, in `setup`, which is
+// zeroed.
+void make_setup_header(std::span<std::byte, kBootParamsBytes> setup, std::uint32_t command_line_max,
+                       KernelHeader& header) noexcept;
+
 // Where the kernel goes: its preferred address, or another place when it is relocatable and that one is not RAM.
 [[nodiscard]] Failure place_kernel(const KernelHeader& header, const MemoryMap& map, std::uint64_t& address) noexcept;
 

@@ -20,6 +20,11 @@ inline void out32(std::uint16_t port, std::uint32_t value) noexcept {
   asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
   return value;
 }
+[[nodiscard]] inline std::uint32_t in32(std::uint16_t port) noexcept {
+  std::uint32_t value;
+  asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+  return value;
+}
 inline void in8_string(std::uint16_t port, void* to, std::size_t count) noexcept {
   asm volatile("rep insb" : "+D"(to), "+c"(count) : "d"(port) : "memory");
 }

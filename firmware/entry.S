@@ -1,6 +1,8 @@
 // Entry of the 64-bit stage and of its exceptions (APM vol. 2 chapter 8), and other code that C++ has no words for.
 #include "firmware/layout.h"
 
+#define MSR_EFER 0xc0000080
+#define CR0_PE 1
 #define CR0_CACHE_OFF 0x60000000 /* CD, NW */
 
   .section .text.entry, "ax"
@@ -105,6 +107,50 @@ enter_kernel:
   xorl %ebp, %ebp
   xorl %edi, %edi
   jmp *%rax
+
+// [[noreturn]] void enter_pvh(u64 entry, u64 start_info): 32-bit mode, paging off, EBX = hvm_start_info, and the rest as Xen's
+// docs/misc/pvh.pandoc asks, section "Direct Boot".
+  .code64
+  .globl enter_pvh
+enter_pvh:
+  cli
+  cld
+  movl %edi, %ebp
+  movl %esi, %ebx
+  lgdt pvh_gdt_pointer
+  pushq $FW_SELECTOR_CODE32
+  pushq $1f
+  lretq
+  .code32
+1:
+  movl $CR0_PE, %eax
+  movl %eax, %cr0
+  movl $MSR_EFER, %ecx
+  xorl %eax, %eax
+  xorl %edx, %edx
+  wrmsr
+  movl %eax, %cr4
+  movl $FW_SELECTOR_DATA, %eax
+  movl %eax, %ds
+  movl %eax, %es
+  movl %eax, %ss
+  movl $FW_SELECTOR_TASK, %eax
+  ltr %ax
+  jmp *%ebp
+
+  .data
+  .balign 8
+pvh_gdt:
+  .quad 0
+  .quad 0x00cf9b000000ffff // 0x08: code, 32 bits
+  .quad 0x00af9b000000ffff // 0x10: code, 64 bits
+  .quad 0x00cf93000000ffff // 0x18: data
+  .quad 0x0000890000000067 // 0x20: 32-bit task state, base 0
+pvh_gdt_end:
+pvh_gdt_pointer:
+  .short pvh_gdt_end - pvh_gdt - 1
+  .quad pvh_gdt
+  .section .text.entry, "ax"
 
 // Where application processors without encrypted state start, copied to FW_AP_JUMP_TABLE, which is theirs then: a SIPI names
 // a page. Each writes the MSR that the first one wrote, counts itself and halts until the operating system sends INIT.

@@ -25,7 +25,7 @@ constexpr FailureText kTexts[] = {
     {Failure::kNoMemory, "not enough memory below 3 GiB"},
     {Failure::kAcpiTables, "the ACPI table loader script from fw_cfg is malformed"},
     {Failure::kNoKernel, "no kernel was given"},
-    {Failure::kNotBzImage, "the kernel is not a bzImage"},
+    {Failure::kNotBzImage, "the kernel is neither a bzImage nor an ELF file"},
     {Failure::kKernelTooOld, "the kernel's boot protocol is older than 2.12"},
     {Failure::kKernelNot64Bit, "the kernel has no 64-bit entry"},
     {Failure::kKernelTruncated, "the kernel is shorter than its header says"},
@@ -36,6 +36,9 @@ constexpr FailureText kTexts[] = {
     {Failure::kKernelHash, "the kernel is not the one that was measured"},
     {Failure::kInitrdHash, "the initrd is not the one that was measured"},
     {Failure::kCommandLineHash, "the command line is not the one that was measured"},
+    {Failure::kElf, "the kernel's ELF headers are malformed, or it does not load between 1 MiB and 3 GiB"},
+    {Failure::kElfMachine, "the kernel is not a static ELF executable for x86"},
+    {Failure::kElfEntry, "the ELF kernel has neither a 64-bit entry nor a PVH entry in what it loads"},
 };
 }  // namespace
 

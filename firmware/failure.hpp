@@ -40,6 +40,9 @@ enum class Failure : std::uint8_t {
   kKernelHash = 26,
   kInitrdHash = 27,
   kCommandLineHash = 28,
+  kElf = 29,
+  kElfMachine = 30,
+  kElfEntry = 31,
 };
 
 // One sentence without a full stop.

@@ -6,6 +6,7 @@
 #define FW_BOOT_PARAMS 0x1000 /* struct boot_params, 4 KiB */
 #define FW_COMMAND_LINE 0x2000
 #define FW_COMMAND_LINE_SIZE 0x4000
+#define FW_START_INFO 0x6000  /* struct hvm_start_info and what belongs to it, 4 KiB */
 #define FW_EARLY_STATE 0x7000 /* what the 32-bit stage found out: struct EarlyState */
 
 /* Reserved in the memory map. */
@@ -37,6 +38,13 @@
 #define FW_BOUNCE 0x40000
 #define FW_BOUNCE_SIZE 0x40000
 
+/* Where systems without UEFI look for SMBIOS: from 0xF0000 on, reserved like all from FW_LOW_POOL_END to 1 MiB. */
+#define FW_SMBIOS_ENTRY 0xf0000
+
+/* What is loaded goes between these. */
+#define FW_HIGH_BEGIN 0x100000
+#define FW_LOW_LIMIT 0xc0000000
+
 /* ACPI tables that must lie below 1 MiB. */
 #define FW_LOW_POOL 0x80000
 #define FW_LOW_POOL_END 0x9f000
@@ -64,3 +72,4 @@
 #define FW_SELECTOR_CODE32 0x08
 #define FW_SELECTOR_CODE64 0x10
 #define FW_SELECTOR_DATA 0x18
+#define FW_SELECTOR_TASK 0x20 /* only at the PVH entry */

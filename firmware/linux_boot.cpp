@@ -6,20 +6,24 @@
 #include "firmware/acpi_loader.hpp"
 #include "firmware/bzimage.hpp"
 #include "firmware/cpu.hpp"
+#include "firmware/elf_kernel.hpp"
+#include "firmware/guest_state.hpp"
 #include "firmware/layout.h"
 #include "firmware/paging.hpp"
+#include "firmware/pvh.hpp"
 #include "firmware/sha_unit.hpp"
 
 namespace sevisor::firmware {
 
 namespace {
 constexpr std::uint64_t kMiB = 1 << 20;
-constexpr std::uint64_t kLowLimit = 0xc0000000;  // everything is placed below 3 GiB
+constexpr std::uint64_t kLowLimit = FW_LOW_LIMIT;
 constexpr std::size_t kE820BytesMax = 20 * MemoryMap::kCapacity;
 constexpr std::uint32_t kScriptBytesMax = 64 * 1024;
 constexpr std::uint32_t kAcpiFileBytesMax = 4 * 1024 * 1024;
 
 extern "C" [[noreturn]] void enter_kernel(std::uint64_t entry, std::uint64_t boot_params) noexcept;
+extern "C" [[noreturn]] void enter_pvh(std::uint64_t entry, std::uint64_t start_info) noexcept;
 
 std::span<std::byte> memory(std::uint64_t address, std::uint64_t size) noexcept {
   return {reinterpret_cast<std::byte*>(address), size};
@@ -64,16 +68,15 @@ class PlacedFiles final : public AcpiFiles {
   MemoryMap& map_;
 };
 
-Failure load_initrd(FwCfg& fw_cfg, const MemoryMap& map, const KernelHeader& header, const LoadedKernel& kernel,
-                    BootRequest& request) noexcept {
+Failure load_initrd(FwCfg& fw_cfg, const MemoryMap& map, const KernelHeader& header, std::uint64_t kernel,
+                    std::uint64_t kernel_end, BootRequest& request) noexcept {
   const auto size = fw_cfg.read32(FwCfgKey::kInitrdSize);
   if (!size) return Failure::kFwCfgTransfer;
   if (*size == 0) return Failure::kNone;
   // Above the kernel's own memory: it is found from the top, so it only has to end there.
-  const std::uint64_t low = kernel.kernel + header.init_size;
   const std::uint64_t high = header.initrd_max + 1 < kLowLimit ? header.initrd_max + 1 : kLowLimit;
-  auto address = map.find_top(*size, kPageSize, low, high);
-  if (!address) address = map.find_top(*size, kPageSize, kMiB, kernel.kernel < high ? kernel.kernel : high);
+  auto address = map.find_top(*size, kPageSize, kernel_end, high);
+  if (!address) address = map.find_top(*size, kPageSize, kMiB, kernel < high ? kernel : high);
   if (!address) return Failure::kInitrd;
   request.initrd = *address;
   request.initrd_size = *size;
@@ -89,6 +92,93 @@ Failure load_command_line(FwCfg& fw_cfg, const KernelHeader& header, std::span<c
   if (*size != 0 && !fw_cfg.read(FwCfgKey::kCmdlineData, place)) return Failure::kFwCfgTransfer;
   place.back() = std::byte{0};
   text = place;
+  return Failure::kNone;
+}
+
+// What boot_params takes of the kernel's setup part. `bytes` is a copy: the kernel's place may be where the file is.
+struct SetupHeader {
+  std::span<std::byte, kBootParamsBytes> bytes;
+  KernelHeader header{};
+
+  // For a kernel without one.
+  void make_up() noexcept {
+    __builtin_memset(bytes.data(), 0, bytes.size());
+    make_setup_header(bytes, kElfCommandLineMax, header);
+  }
+};
+
+// The whole file, at the top of memory, where nothing that it says matters; once it is known to be the right one it
+// moves to its place. `setup_size`: how much of it fw_cfg calls the setup part.
+Failure read_kernel_file(FwCfg& fw_cfg, const MemoryMap& map, std::span<std::byte>& file,
+                         std::size_t& setup_size) noexcept {
+  const auto setup = fw_cfg.read32(FwCfgKey::kSetupSize);
+  const auto kernel = fw_cfg.read32(FwCfgKey::kKernelSize);
+  if (!setup || !kernel) return Failure::kFwCfgTransfer;
+  if (*setup == 0 || *kernel == 0) return Failure::kNoKernel;
+  const std::uint64_t file_size = std::uint64_t{*setup} + *kernel;
+  const auto place = map.find_top(file_size, kPageSize, kMiB, kLowLimit);
+  if (!place) return Failure::kNoMemory;
+  file = memory(*place, file_size);
+  setup_size = *setup;
+  if (!fw_cfg.read(FwCfgKey::kSetupData, file.first(setup_size))) return Failure::kFwCfgTransfer;
+  return fw_cfg.read(FwCfgKey::kKernelData, file.subspan(setup_size)) ? Failure::kNone : Failure::kFwCfgTransfer;
+}
+
+Failure load_bzimage(std::span<const std::byte> file, std::size_t setup_size, const MemoryMap& map, SetupHeader& setup,
+                     LoadedKernel& loaded) noexcept {
+  const auto head = file.first(setup_size < kBootParamsBytes ? setup_size : kBootParamsBytes);
+  const auto kernel = file.subspan(setup_size);
+  __builtin_memcpy(setup.bytes.data(), head.data(), head.size());
+  if (const Failure failure = parse_kernel(setup.bytes.first(head.size()), setup_size, kernel.size(), setup.header);
+      failure != Failure::kNone) {
+    return failure;
+  }
+  if (const Failure failure = place_kernel(setup.header, map, loaded.kernel); failure != Failure::kNone) return failure;
+  loaded.kernel_size = kernel.size();
+  loaded.memory_size = setup.header.init_size;
+  loaded.entry = loaded.kernel + kEntry64Offset;
+  __builtin_memmove(memory(loaded.kernel, kernel.size()).data(), kernel.data(), kernel.size());
+  return Failure::kNone;
+}
+
+// Linux's PVH entry turns paging on without the C-bit, so under SEV a kernel that has a 64-bit entry goes there:
+// Linux's takes boot_params and the page tables as they are.
+Failure load_elf(std::span<const std::byte> file, const MemoryMap& map, SetupHeader& setup,
+                 LoadedKernel& loaded) noexcept {
+  ElfKernel kernel;
+  if (const Failure failure = parse_elf(file, kernel); failure != Failure::kNone) return failure;
+  if (!map.is_ram(kernel.begin, kernel.end)) return Failure::kNoMemory;
+  const auto place = reinterpret_cast<std::uint64_t>(file.data());
+  if (kernel.begin < place + file.size() && place < kernel.end) return Failure::kNoMemory;
+  for (const ElfSegment& segment : std::span(kernel.segments).first(kernel.count)) {
+    const auto to = memory(segment.address, segment.memory_size);
+    __builtin_memcpy(to.data(), file.data() + segment.offset, segment.size);
+    __builtin_memset(to.data() + segment.size, 0, segment.memory_size - segment.size);
+  }
+  loaded.pvh = kernel.pvh_entry && !(sev_active() && kernel.entry);
+  loaded.entry = loaded.pvh ? *kernel.pvh_entry : *kernel.entry;
+  loaded.kernel = kernel.begin;
+  loaded.kernel_size = loaded.memory_size = kernel.end - kernel.begin;
+  setup.make_up();
+  return Failure::kNone;
+}
+
+// QEMU itself puts an ELF kernel into memory that is not encrypted, and then has its PVH entry here (hw/i386/x86.c).
+// Its entry for multiboot kernels, which have no setup part, is not that.
+std::optional<std::uint32_t> preloaded_entry(FwCfg& fw_cfg) noexcept {
+  if (sev_active()) return std::nullopt;
+  const auto entry = fw_cfg.read32(FwCfgKey::kKernelEntry);
+  std::byte magic[4];
+  if (!entry || *entry == 0 || !fw_cfg.read(FwCfgKey::kSetupData, magic) || !is_elf(magic)) return std::nullopt;
+  return entry;
+}
+
+Failure take_preloaded(FwCfg& fw_cfg, const MemoryMap& map, std::uint32_t entry, LoadedKernel& loaded) noexcept {
+  const auto address = fw_cfg.read32(FwCfgKey::kKernelAddress);
+  const auto size = fw_cfg.read32(FwCfgKey::kKernelSize);
+  if (!address || !size) return Failure::kFwCfgTransfer;
+  if (*address < kMiB || !map.is_ram(*address, std::uint64_t{*address} + *size)) return Failure::kNoMemory;
+  loaded = {.entry = entry, .pvh = true, .kernel = *address, .kernel_size = *size, .memory_size = *size};
   return Failure::kNone;
 }
 }  // namespace
@@ -135,44 +225,34 @@ Failure load_acpi_tables(FwCfg& fw_cfg, MemoryMap& map, std::uint64_t& rsdp) noe
 
 Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<KernelHashes>& hashes,
                     const BootExtras& extras, LoadedKernel& loaded) noexcept {
-  const auto setup_size = fw_cfg.read32(FwCfgKey::kSetupSize);
-  const auto kernel_size = fw_cfg.read32(FwCfgKey::kKernelSize);
-  if (!setup_size || !kernel_size) return Failure::kFwCfgTransfer;
-  if (*setup_size == 0 || *kernel_size == 0) return Failure::kNoKernel;
-  // The whole file first, where nothing that it says matters; once it is known to be the right one it moves to its
-  // place.
-  const std::uint64_t file_size = std::uint64_t{*setup_size} + *kernel_size;
-  const auto place = map.find_top(file_size, kPageSize, kMiB, kLowLimit);
-  if (!place) return Failure::kNoMemory;
-  const auto file = memory(*place, file_size);
-  const auto setup = file.first(*setup_size);
-  const auto kernel = file.subspan(*setup_size);
-  if (!fw_cfg.read(FwCfgKey::kSetupData, setup)) return Failure::kFwCfgTransfer;
-  if (!fw_cfg.read(FwCfgKey::kKernelData, kernel)) return Failure::kFwCfgTransfer;
   std::optional<ShaUnit> sha;
   if (hashes) sha.emplace();
-  if (hashes && sha->hash(file) != hashes->kernel) return Failure::kKernelHash;
-
-  // A copy: the kernel's place may be where the file is.
   std::byte head_bytes[kBootParamsBytes];
-  const auto head = std::span(head_bytes).first(setup.size() < sizeof head_bytes ? setup.size() : sizeof head_bytes);
-  __builtin_memcpy(head.data(), setup.data(), head.size());
-  KernelHeader header;
-  if (const Failure failure = parse_kernel(head, *setup_size, *kernel_size, header); failure != Failure::kNone) {
-    return failure;
+  SetupHeader setup{.bytes = head_bytes};
+  if (const auto entry = preloaded_entry(fw_cfg)) {
+    if (const Failure failure = take_preloaded(fw_cfg, map, *entry, loaded); failure != Failure::kNone) return failure;
+    setup.make_up();
+  } else {
+    std::span<std::byte> file;
+    std::size_t setup_size = 0;
+    if (const Failure failure = read_kernel_file(fw_cfg, map, file, setup_size); failure != Failure::kNone) {
+      return failure;
+    }
+    if (hashes && sha->hash(file) != hashes->kernel) return Failure::kKernelHash;
+    const Failure failure =
+        is_elf(file) ? load_elf(file, map, setup, loaded) : load_bzimage(file, setup_size, map, setup, loaded);
+    if (failure != Failure::kNone) return failure;
   }
-  if (const Failure failure = place_kernel(header, map, loaded.kernel); failure != Failure::kNone) return failure;
-  loaded.kernel_size = *kernel_size;
-  loaded.entry = loaded.kernel + kEntry64Offset;
-  __builtin_memmove(memory(loaded.kernel, *kernel_size).data(), kernel.data(), kernel.size());
 
   BootRequest request{.rsdp = extras.rsdp, .setup_data = extras.setup_data, .kernel = loaded.kernel};
-  if (const Failure failure = load_initrd(fw_cfg, map, header, loaded, request); failure != Failure::kNone) {
+  const std::uint64_t kernel_end = loaded.kernel + loaded.memory_size;
+  if (const Failure failure = load_initrd(fw_cfg, map, setup.header, loaded.kernel, kernel_end, request);
+      failure != Failure::kNone) {
     return failure;
   }
   if (hashes && sha->hash(memory(request.initrd, request.initrd_size)) != hashes->initrd) return Failure::kInitrdHash;
   std::span<const std::byte> command_line;
-  if (const Failure failure = load_command_line(fw_cfg, header, command_line); failure != Failure::kNone) {
+  if (const Failure failure = load_command_line(fw_cfg, setup.header, command_line); failure != Failure::kNone) {
     return failure;
   }
   if (hashes && sha->hash(command_line) != hashes->command_line) return Failure::kCommandLineHash;
@@ -180,12 +260,21 @@ Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<Ker
   loaded.initrd = request.initrd;
   loaded.initrd_size = request.initrd_size;
 
+  if (loaded.pvh) {
+    const auto info = memory(FW_START_INFO, kStartInfoBytes).first<kStartInfoBytes>();
+    __builtin_memset(info.data(), 0, info.size());
+    fill_start_info(info, FW_START_INFO, request, map);
+    return Failure::kNone;
+  }
   const auto params = memory(FW_BOOT_PARAMS, kBootParamsBytes).first<kBootParamsBytes>();
   __builtin_memset(params.data(), 0, params.size());
-  fill_boot_params(params, head, header, request, map);
+  fill_boot_params(params, setup.bytes, setup.header, request, map);
   return Failure::kNone;
 }
 
-void start_kernel(const LoadedKernel& loaded) noexcept { enter_kernel(loaded.entry, FW_BOOT_PARAMS); }
+void start_kernel(const LoadedKernel& loaded) noexcept {
+  if (loaded.pvh) enter_pvh(loaded.entry, FW_START_INFO);
+  enter_kernel(loaded.entry, FW_BOOT_PARAMS);
+}
 
 }  // namespace sevisor::firmware

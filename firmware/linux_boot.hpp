@@ -1,4 +1,5 @@
-// From fw_cfg to the kernel's 64-bit entry.
+// From fw_cfg to the kernel's entry: a bzImage by Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst), an
+// ELF file by that or by PVH (Xen docs/misc/pvh.pandoc). QEMU docs/specs/fw_cfg.rst has the items.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,9 @@ namespace sevisor::firmware {
 // What was loaded, and where.
 struct LoadedKernel {
   std::uint64_t entry = 0;
+  bool pvh = false;  // enter it the PVH way: 32 bits, no paging
   std::uint64_t kernel = 0, kernel_size = 0;
+  std::uint64_t memory_size = 0;  // bytes of RAM that the kernel needs from its address on
   std::uint64_t initrd = 0, initrd_size = 0;
 };
 
@@ -30,8 +33,8 @@ struct BootExtras {
   std::uint64_t setup_data = 0;  // address of the first item, 0 without
 };
 
-// Loads kernel, initrd and command line into private memory and fills boot_params. With `hashes` each of the three is
-// compared before a byte of it is used.
+// Loads kernel, initrd and command line into private memory and fills boot_params and hvm_start_info. With `hashes`
+// each of the three is compared before a byte of it is used.
 [[nodiscard]] Failure load_kernel(FwCfg& fw_cfg, const MemoryMap& map, const std::optional<KernelHashes>& hashes,
                                   const BootExtras& extras, LoadedKernel& loaded) noexcept;
 

@@ -15,6 +15,7 @@
 #include "firmware/paging.hpp"
 #include "firmware/processors.hpp"
 #include "firmware/secret_area.hpp"
+#include "firmware/smbios.hpp"
 
 namespace sevisor::firmware {
 
@@ -82,6 +83,7 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   }
   std::uint64_t rsdp = 0;
   check(load_acpi_tables(*fw_cfg, map, rsdp));
+  load_smbios(*fw_cfg, map);
   const std::optional<KernelHashes> hashes = take_hashes();
   LoadedKernel loaded;
   check(load_kernel(*fw_cfg, map, hashes, {.rsdp = rsdp, .setup_data = take_secret(hashes.has_value())}, loaded));

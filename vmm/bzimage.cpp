@@ -1,11 +1,9 @@
 #include "vmm/bzimage.hpp"
 
-#include <algorithm>
 #include <fmt/format.h>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "vmm/size_text.hpp"
 
 namespace sevisor::vmm {
 
@@ -36,18 +34,19 @@ constexpr std::size_t kSysSizeUnit = 16;
 
 }  // namespace
 
-BzImage parse_bzimage(std::span<const std::byte> image, std::string_view name) {
+KernelImage parse_bzimage(std::span<const std::byte> image, std::string_view name) {
   const auto refuse = [name](std::string came_back) {
     throw Error(ExitCode::kBadUsage, fmt::format("use the kernel '{}'", name), std::move(came_back),
-                "Give a bzImage for x86-64 with --kernel, such as /boot/vmlinuz-* of a Linux distribution.");
+                "Give a kernel for x86-64 with --kernel, such as /boot/vmlinuz-* of a Linux distribution.");
   };
   if (image.size() < kHeaderEnd) {
-    refuse(fmt::format("it is not a bzImage: its {} bytes cannot hold the setup header", image.size()));
+    refuse(fmt::format("it is neither a bzImage nor an ELF file: its {} bytes cannot hold the setup header",
+                       image.size()));
   }
   const std::byte* header = image.data();
   if (load<std::uint16_t>(header + kBootFlag) != kBootFlagValue ||
       load<std::uint32_t>(header + kHeaderMagic) != kHeaderMagicValue) {
-    refuse("it is not a bzImage: the setup header's magic numbers are not there");
+    refuse("it is neither a bzImage nor an ELF file: the setup header's magic numbers are not there");
   }
   const auto version = load<std::uint16_t>(header + kVersion);
   if (version < kLeastVersion) {
@@ -57,7 +56,7 @@ BzImage parse_bzimage(std::span<const std::byte> image, std::string_view name) {
   if (!(load<std::uint16_t>(header + kXLoadFlags) & kKernel64)) refuse("it has no 64-bit entry");
 
   const unsigned setup_sects = load<std::uint8_t>(header + kSetupSects);
-  BzImage kernel;
+  KernelImage kernel;
   kernel.setup_size = ((setup_sects != 0 ? setup_sects : kDefaultSetupSects) + 1) * kSectorSize;
   const std::uint64_t needed = kernel.setup_size + load<std::uint32_t>(header + kSysSize) * std::uint64_t{kSysSizeUnit};
   if (image.size() + kSysSizeUnit <= needed || image.size() <= kernel.setup_size) {
@@ -68,25 +67,6 @@ BzImage parse_bzimage(std::span<const std::byte> image, std::string_view name) {
   kernel.initrd_max = load<std::uint32_t>(header + kInitrdAddressMax);
   kernel.command_line_max = load<std::uint32_t>(header + kCommandLineSize);
   return kernel;
-}
-
-void check_boot_fits(const BzImage& kernel, std::size_t initrd_size, std::size_t command_line_size,
-                     std::uint64_t low_memory) {
-  if (command_line_size > kernel.command_line_max) {
-    throw Error(ExitCode::kBadUsage, "use the command line",
-                fmt::format("it has {} bytes, this kernel takes {}", command_line_size, kernel.command_line_max),
-                "Shorten --append.");
-  }
-  const std::uint64_t initrd_pages = align_up(initrd_size, kPageSize);
-  const std::uint64_t kernel_end = kernel.load_address + kernel.init_size;
-  const std::uint64_t limit = std::min<std::uint64_t>(low_memory, kernel.initrd_max + 1);
-  if (kernel_end < kernel.load_address || kernel_end > low_memory || initrd_size > limit || initrd_pages > limit ||
-      (initrd_size != 0 && kernel_end > limit - initrd_pages)) {
-    throw Error(ExitCode::kBadUsage,
-                fmt::format("fit kernel and initrd into {} of memory below 4 GiB", size_text(low_memory)),
-                fmt::format("the kernel needs memory up to {:#x}, the initrd has {} bytes", kernel_end, initrd_size),
-                "Raise --memory.");
-  }
 }
 
 }  // namespace sevisor::vmm

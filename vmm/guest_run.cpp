@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/unique_fd.hpp"
-#include "vmm/bzimage.hpp"
+#include "vmm/kernel_image.hpp"
 #include "vmm/console_input.hpp"
 #include "vmm/console_output.hpp"
 #include "vmm/guest_ram.hpp"
@@ -132,7 +132,7 @@ void check_run_config(const RunConfig& config) {
   if (config.kernel_hashes) (void)check_hashes_area(config.firmware, config.firmware_name, map.low_size());
   if (config.secret) (void)check_secret_area(config.firmware, config.firmware_name, map.low_size());
   if (config.kernel == nullptr) return;
-  const BzImage header = parse_bzimage(*config.kernel, config.kernel_name);
+  const KernelImage header = parse_kernel_image(*config.kernel, config.kernel_name);
   check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
 }
 
@@ -165,7 +165,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
                      .events = [&state](const devices::MachineEvent& event) { end_by_event(state, event); }},
                     {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
-    platform.add_kernel(config.kernel, parse_bzimage(*config.kernel, config.kernel_name), config.initrd,
+    platform.add_kernel(config.kernel, parse_kernel_image(*config.kernel, config.kernel_name), config.initrd,
                         config.cmdline);
   }
 

@@ -6,6 +6,7 @@
 
 #include "devices/acpi/tables.hpp"
 #include "devices/e820.hpp"
+#include "devices/smbios.hpp"
 
 namespace sevisor::vmm {
 
@@ -67,6 +68,10 @@ void Platform::add_tables(const Config& config) {
   fw_cfg_.add_file(devices::acpi::kRsdpFile, FwCfgItem(std::move(files.rsdp)));
   fw_cfg_.add_file(devices::acpi::kLoaderFile, FwCfgItem(std::move(files.loader)));
 
+  devices::SmbiosFiles smbios = devices::build_smbios(config.memory.low_size() + config.memory.high_size());
+  fw_cfg_.add_file(devices::kSmbiosEntryFile, FwCfgItem(std::move(smbios.entry)));
+  fw_cfg_.add_file(devices::kSmbiosTablesFile, FwCfgItem(std::move(smbios.tables)));
+
   const auto vcpus = static_cast<std::uint16_t>(config.vcpus);
   fw_cfg_.add(FwCfgKey::kCpuCount, FwCfgItem::u16(vcpus));
   fw_cfg_.add(FwCfgKey::kMaxCpus, FwCfgItem::u16(vcpus));
@@ -74,7 +79,7 @@ void Platform::add_tables(const Config& config) {
   fw_cfg_.add(FwCfgKey::kNoGraphic, FwCfgItem::u16(1));
 }
 
-void Platform::add_kernel(const FileBytes& kernel, const BzImage& header, const FileBytes& initrd,
+void Platform::add_kernel(const FileBytes& kernel, const KernelImage& header, const FileBytes& initrd,
                           const std::string& cmdline) {
   const std::size_t rest = kernel->size() - header.setup_size;
   fw_cfg_.add(FwCfgKey::kSetupSize, FwCfgItem::u32(static_cast<std::uint32_t>(header.setup_size)));

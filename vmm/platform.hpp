@@ -19,8 +19,8 @@
 #include "devices/power.hpp"
 #include "devices/rtc_cmos.hpp"
 #include "devices/uart_16550.hpp"
-#include "vmm/bzimage.hpp"
 #include "vmm/input_file.hpp"
+#include "vmm/kernel_image.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/serial_input.hpp"
 #include "vmm/vcpu_exit.hpp"
@@ -52,7 +52,8 @@ class Platform {
   Platform(const Wiring& wiring, const Config& config);
 
   // Hands a kernel to the firmware, through fw_cfg. `initrd` may be null.
-  void add_kernel(const FileBytes& kernel, const BzImage& header, const FileBytes& initrd, const std::string& cmdline);
+  void add_kernel(const FileBytes& kernel, const KernelImage& header, const FileBytes& initrd,
+                  const std::string& cmdline);
 
   [[nodiscard]] Buses buses() const noexcept { return {ports_, mmio_}; }
   [[nodiscard]] SerialInput& serial_input() noexcept { return serial_input_; }

@@ -1,5 +1,8 @@
 #include "ghcb/guest/vc_handler.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 #include "ghcb/exit_code.hpp"
 #include "ghcb/ioio.hpp"
 
@@ -10,6 +13,11 @@ constexpr std::uint64_t kLow32 = 0xffffffff;
 constexpr std::uint64_t kDr7Writable = 0xffff23ff;  // the others read as zero (APM vol. 2 section 13.1.1.4)
 constexpr std::uint64_t kDr7AlwaysSet = 0x400;
 constexpr std::uint64_t kMsrWrite = 1;
+
+// Table 6 of the GHCB specification, less those that need no exit of their own. All others are reported as unsupported.
+constexpr ExitCode kEvents[] = {kExitReadDr7, kExitWriteDr7, kExitRdtsc, kExitRdpmc,   kExitCpuid,
+                                kExitInvd,    kExitIoio,     kExitMsr,   kExitVmmcall, kExitRdtscp,
+                                kExitWbinvd,  kExitMonitor,  kExitMwait, kExitNpf};
 
 // Whether the instruction at RIP can have raised the exit that the error code names. A hypervisor may inject #VC with
 // any error code at any instruction; this keeps it from having another one "emulated".
@@ -92,6 +100,8 @@ VcResult VcHandler::handle(Registers& registers, std::uint64_t error_code) noexc
   // Intercepted exceptions are the guest's own affair (APM vol. 2 section 15.35.5).
   if (error_code == kExitExceptionDb) return VcResult::exception({.vector = kVectorDb});
   if (error_code == kExitExceptionAc) return VcResult::exception({.vector = kVectorAc, .has_error_code = true});
+
+  if (std::ranges::find(kEvents, error_code) == std::end(kEvents)) return unsupported(error_code);
 
   std::uint8_t code[kMaxInstructionBytes];
   const std::size_t fetched = platform_.fetch(registers.rip, code);
@@ -214,6 +224,13 @@ VcResult VcHandler::vmmcall(Registers& registers) noexcept {
 VcResult VcHandler::plain(ExitCode code) noexcept {
   Exchange exchange(platform_, version_);
   return outcome_of(exchange.call(code, 0, 0));
+}
+
+// The specification's way to say so: the hypervisor may log it, stop the guest, or have an exception raised.
+VcResult VcHandler::unsupported(ExitCode code) noexcept {
+  Exchange exchange(platform_, version_);
+  const Reply reply = exchange.call(kExitUnsupportedEvent, code, 0);
+  return reply.status == Reply::Status::kSuccess ? VcResult::refused() : outcome_of(reply);
 }
 
 VcResult VcHandler::read_dr7(const Instruction& instruction, Registers& registers) noexcept {

@@ -65,6 +65,7 @@ class VcHandler {
   VcResult counter(ExitCode code, Registers& registers) noexcept;
   VcResult vmmcall(Registers& registers) noexcept;
   VcResult plain(ExitCode code) noexcept;
+  VcResult unsupported(ExitCode code) noexcept;
   VcResult read_dr7(const Instruction& instruction, Registers& registers) noexcept;
   VcResult write_dr7(const Instruction& instruction, const Registers& registers) noexcept;
   VcResult port(const Instruction& instruction, Registers& registers) noexcept;

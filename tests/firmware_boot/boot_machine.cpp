@@ -10,6 +10,7 @@
 #include "base/mapping.hpp"
 #include "devices/acpi/tables.hpp"
 #include "devices/e820.hpp"
+#include "devices/smbios.hpp"
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/memory/guest_memory.hpp"
 #include "firmware/image.hpp"
@@ -31,6 +32,8 @@ constexpr std::uint64_t kExitLimit = 4'000'000;
 constexpr std::uint16_t kSerialPort = 0x3f8;
 constexpr std::uint16_t kLineStatusPort = 0x3fd;
 constexpr std::uint8_t kTransmitterEmpty = 0x60;
+constexpr std::uint16_t kPciDataPort = 0xcfc;
+constexpr std::uint32_t kHostBridge = 0x29c08086;  // whatever the address register says
 constexpr std::uint64_t kIcrLow = 0xfee00300;
 constexpr std::uint64_t kDeliveryModeMask = 0x700;
 constexpr std::uint64_t kInit = 0x500;
@@ -131,6 +134,7 @@ struct BootMachine::Impl final : devices::GuestDma {
   std::uint64_t vmgexits = 0;
   std::uint64_t page_replies = 0;
   unsigned x2_commands = 0;
+  std::optional<std::uint64_t> unsupported_event;
   std::string console;
 };
 
@@ -202,6 +206,8 @@ bool BootMachine::Impl::Vcpu::port(const ghcb::PortAccess& access) {
       } else {
         machine.fw_cfg.write(offset, element);
       }
+    } else if (access.in && access.port == kPciDataPort && access.size == sizeof kHostBridge) {
+      store(element.data(), kHostBridge);
     } else if (access.in) {
       std::ranges::fill(element, std::byte{access.port == kLineStatusPort ? kTransmitterEmpty : std::uint8_t{0xff}});
     } else if (access.port == kSerialPort) {
@@ -239,6 +245,9 @@ BootMachine::Impl::Impl(Lies told, unsigned count) : lies(std::move(told)) {
   fw_cfg.add_file(devices::acpi::kTablesFile, devices::FwCfgItem(std::move(files.tables)));
   fw_cfg.add_file(devices::acpi::kRsdpFile, devices::FwCfgItem(std::move(files.rsdp)));
   fw_cfg.add_file(devices::acpi::kLoaderFile, devices::FwCfgItem(std::move(files.loader)));
+  devices::SmbiosFiles smbios = devices::build_smbios(kRamBytes);
+  fw_cfg.add_file(devices::kSmbiosEntryFile, devices::FwCfgItem(std::move(smbios.entry)));
+  fw_cfg.add_file(devices::kSmbiosTablesFile, devices::FwCfgItem(std::move(smbios.tables)));
   fw_cfg.add(devices::FwCfgKey::kCpuCount, devices::FwCfgItem::u16(static_cast<std::uint16_t>(count)));
 }
 
@@ -301,6 +310,16 @@ std::optional<BootEnd> BootMachine::Impl::vmgexit(Vcpu& vcpu) {
     }
     return std::nullopt;
   }
+  const auto* failed = std::get_if<ghcb::Failed>(&outcome);
+  if (failed != nullptr && failed->exit_code == ghcb::kExitUnsupportedEvent) {
+    // KVM would stop the guest. This hypervisor does not, so that it is the guest's turn to end.
+    unsupported_event = page.exit_info_1;
+    page.valid.clear();
+    page.exit_info_1 = page.exit_info_2 = 0;
+    for (const auto field : {ghcb::Field::kExitInfo1, ghcb::Field::kExitInfo2}) page.valid.set(field);
+    (void)memory.write_shared(Gpa(request), page_bytes);
+    return std::nullopt;
+  }
   if (!std::holds_alternative<ghcb::Resume>(outcome)) {
     return BootEnd{.text = "the GHCB service gave outcome " + std::to_string(outcome.index())};
   }
@@ -358,6 +377,7 @@ BootEnd BootMachine::run(std::uint64_t instruction_limit) {
     end.console = machine.console;
     end.vmgexits = machine.vmgexits;
     end.x2_commands = machine.x2_commands;
+    end.unsupported_event = machine.unsupported_event;
     end.instructions = 0;
     for (const auto& vcpu : machine.vcpus) end.instructions += vcpu->cpu.retired();
     return end;

@@ -39,7 +39,8 @@ struct BootEnd {
   std::string console{};
   std::uint64_t instructions = 0;  // of all vCPUs
   std::uint64_t vmgexits = 0;
-  unsigned x2_commands = 0;  // INIT and SIPI sent through x2APIC's MSR
+  std::optional<std::uint64_t> unsupported_event{};  // what the firmware reported as one
+  unsigned x2_commands = 0;                          // INIT and SIPI sent through x2APIC's MSR
 
   [[nodiscard]] bool kernel_reached() const {
     return kind == Kind::kTerminated && reason_set == kKernelReasonSet && reason == kKernelReason;

@@ -1,5 +1,5 @@
 // The VMM's reading of a kernel image.
-#include "vmm/bzimage.hpp"
+#include "vmm/kernel_image.hpp"
 
 #include "base/error.hpp"
 #include "check.hpp"
@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::vector<std::byte> image = fuzz::small_kernel();
   fuzz::spoil(image, input);
   try {
-    const vmm::BzImage kernel = vmm::parse_bzimage(image, "fuzz");
+    const vmm::KernelImage kernel = vmm::parse_kernel_image(image, "fuzz");
     // The rest of the file is what fw_cfg hands out as the kernel.
     FUZZ_CHECK(kernel.setup_size < image.size());
     vmm::check_boot_fits(kernel, initrd_size, 100, memory);

@@ -7,6 +7,7 @@ run 0 --kernel "$KERNEL" --initrd "$INITRD" --memory 512M --cpus 1 --json "$WORK
   --append "console=ttyS0 panic=-1 sevisor.mode=check"
 console_has '^Linux version 6\.|Linux version [0-9]'
 console_has 'Memory Encryption Features active: AMD SEV SEV-ES'
+console_has 'DMI: sevisor SEV-ES guest, BIOS 1 01/01/2026'
 console_has '^sevisor-self-check: PASS'
 
 if python3 -c 'import json' 2>/dev/null; then

@@ -6,6 +6,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "vmm/bzimage.hpp"
+#include "vmm/kernel_image.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;
@@ -52,7 +53,7 @@ std::vector<std::byte> with(std::size_t offset, T value) {
 }  // namespace
 
 TEST_CASE("a bzImage's header is read") {
-  const BzImage kernel = parse_bzimage(good_image(), "vmlinuz");
+  const KernelImage kernel = parse_bzimage(good_image(), "vmlinuz");
   CHECK(kernel.setup_size == 4 * 512);
   CHECK(kernel.load_address == 16 * kMiB);
   CHECK(kernel.init_size == 48 * kMiB);
@@ -67,8 +68,8 @@ TEST_CASE("no setup sectors means four, for old times' sake") {
 }
 
 TEST_CASE("what is no bzImage, or not a whole one, is refused") {
-  CHECK(refusal_of({}).find("not a bzImage") != std::string::npos);
-  CHECK(refusal_of(std::vector<std::byte>(0x263)).find("not a bzImage") != std::string::npos);
+  CHECK(refusal_of({}).find("neither a bzImage nor an ELF") != std::string::npos);
+  CHECK(refusal_of(std::vector<std::byte>(0x263)).find("neither a bzImage nor an ELF") != std::string::npos);
   CHECK(refusal_of(std::vector<std::byte>(65536)).find("magic") != std::string::npos);
   CHECK(refusal_of(with(0x1fe, std::uint16_t{0})).find("magic") != std::string::npos);
   CHECK(refusal_of(with(0x206, std::uint16_t{0x020b})).find("2.11") != std::string::npos);
@@ -83,7 +84,7 @@ TEST_CASE("what is no bzImage, or not a whole one, is refused") {
 }
 
 TEST_CASE("kernel, initrd and command line must fit") {
-  const BzImage kernel = parse_bzimage(good_image(), "vmlinuz");
+  const KernelImage kernel = parse_bzimage(good_image(), "vmlinuz");
   CHECK_NOTHROW(check_boot_fits(kernel, 0, 2047, 64 * kMiB));
   CHECK_THROWS_AS(check_boot_fits(kernel, 0, 2048, 64 * kMiB), Error);
   CHECK_THROWS_AS(check_boot_fits(kernel, 0, 0, 63 * kMiB), Error);
@@ -92,6 +93,6 @@ TEST_CASE("kernel, initrd and command line must fit") {
   CHECK_THROWS_AS(check_boot_fits(kernel, ~std::size_t{0}, 0, 3072 * kMiB), Error);
   CHECK_THROWS_AS(check_boot_fits(kernel, 2100 * kMiB, 0, 3072 * kMiB), Error);  // above initrd_max
 
-  const BzImage wild = parse_bzimage(with(0x258, ~std::uint64_t{0} - 4096), "vmlinuz");
+  const KernelImage wild = parse_bzimage(with(0x258, ~std::uint64_t{0} - 4096), "vmlinuz");
   CHECK_THROWS_AS(check_boot_fits(wild, 0, 0, 3072 * kMiB), Error);
 }

@@ -99,7 +99,7 @@ TEST_CASE("the platform hands the kernel over as fw_cfg has it, and powers off a
                      .events = [&](const devices::MachineEvent& event) { events.push_back(event); }},
                     {.vcpus = 2, .memory = make_memory_map(64 * kMiB), .rtc_time = 0});
   const auto kernel = std::make_shared<const std::vector<std::byte>>(2000, std::byte{0x11});
-  BzImage header;
+  KernelImage header;
   header.setup_size = 1024;
   platform.add_kernel(kernel, header, nullptr, "console=ttyS0");
 

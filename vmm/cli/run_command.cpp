@@ -173,7 +173,7 @@ void report_end(const vmm::Outcome& outcome, const std::vector<std::string>& his
 CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
   CLI::App* run = app.add_subcommand("run", "Start an SEV-ES guest and connect its serial console");
   run->footer(kFooter);
-  run->add_option("--kernel", options.kernel, "Linux kernel (bzImage); needed unless --firmware is given")
+  run->add_option("--kernel", options.kernel, "kernel, a bzImage or ELF file; needed unless --firmware is given")
       ->type_name("FILE");
   run->add_option("--initrd", options.initrd, "initial RAM disk")->type_name("FILE");
   run->add_option("--append", options.append, "the kernel's command line")->type_name("TEXT");
@@ -261,11 +261,11 @@ int run_command(const CLI::App& command, const RunOptions& options) {
 
   if (command.count("--kernel") == 0) {
     if (command.count("--firmware") == 0) {
-      throw Error(ExitCode::kBadUsage, "start a guest", "no kernel is given", "Give a bzImage with --kernel.");
+      throw Error(ExitCode::kBadUsage, "start a guest", "no kernel is given", "Give a kernel with --kernel.");
     }
     if (command.count("--initrd") + command.count("--append") + command.count("--kernel-hashes") != 0) {
       throw Error(ExitCode::kBadUsage, "use --initrd, --append and --kernel-hashes",
-                  "they go with a kernel, and none is given", "Give a bzImage with --kernel.");
+                  "they go with a kernel, and none is given", "Give a kernel with --kernel.");
     }
   } else {
     config.kernel_name = options.kernel;
