@@ -1,4 +1,5 @@
-// The firmware's voice: lines on the 16550 at 0x3f8 (COM1). Under SEV-ES each access goes through the #VC handler.
+// The firmware's voice: lines on the 16550 at 0x3f8 (COM1; National Semiconductor PC16550D data sheet). Under SEV-ES
+// each access goes through the #VC handler.
 #pragma once
 
 #include <cstddef>

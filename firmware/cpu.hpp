@@ -1,4 +1,4 @@
-// Instructions that C++ has no words for. Firmware only: 64-bit mode, CPL 0.
+// Instructions that C++ has no words for (APM vol. 3). Firmware only: 64-bit mode, CPL 0.
 #pragma once
 
 #include <cstddef>

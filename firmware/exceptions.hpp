@@ -1,5 +1,5 @@
 // Exceptions of the 64-bit stage: the IDT, #VC through ghcb/guest, MSR accesses that may fault, and the end for all
-// others.
+// others. APM vol. 2 sections 8.9 (long mode) and 15.35 (SEV-ES), GHCB specification (AMD 56421) section 4.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// What the firmware knows of the guest it runs in.
+// What the firmware knows of the guest it runs in (SEV_STATUS: APM vol. 2 section 15.34.10), and how it ends it (GHCB
+// specification, AMD 56421, section 2.3.1).
 #pragma once
 
 #include <cstddef>

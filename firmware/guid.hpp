@@ -1,4 +1,4 @@
-// GUIDs as they stand in memory: the first three fields little-endian.
+// GUIDs as they stand in memory: the first three fields little-endian (UEFI 2.10 appendix A).
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// The 64-bit stage's order of things.
+// The 64-bit stage's order of things; docs/firmware.md. Each step's header names the specification that it follows.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -75,6 +75,7 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   if (!fw_cfg) give_up(Failure::kNoFwCfg);
   MemoryMap map;
   check(read_memory_map(*fw_cfg, map));
+  check(map_high_memory(map, early_state().c_bit_mask));
   const Processors processors = start_processors(*fw_cfg, types);
   if (processors.missing != 0) {
     print_line(std::uint64_t{processors.others - processors.missing}, " of ", std::uint64_t{processors.others},

@@ -1,6 +1,8 @@
 // The reset page, the last 4 KiB below 4 GiB: reset vector, footer table, the way from 16 over 32 to 64 bits, and the
 // application processors' hold. Runs in place. Until the 64-bit IDT is loaded only CPUID may raise #VC.
 //
+// APM vol. 2 chapter 14 (processor initialization) and section 15.35; GHCB specification (AMD 56421) sections 2.3.1 and 4.3.
+//
 // With paging off every access of a SEV guest is private (APM vol. 2 section 15.34.4), so what this page writes to RAM is
 // private as well.
 #include "firmware/layout.h"

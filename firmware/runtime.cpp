@@ -1,4 +1,5 @@
-// What compilers expect of a C library even freestanding, and what a pure virtual call would be.
+// What compilers expect of a C library even freestanding (ISO C 7.26; GCC manual, "Standards"), and what a pure virtual
+// call would be.
 #include <cstddef>
 #include <cstdint>
 

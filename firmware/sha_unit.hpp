@@ -1,4 +1,5 @@
-// Whether the processor computes SHA-256 itself, and its vector registers, which are off but for that.
+// Whether the processor computes SHA-256 itself, and its vector registers, which are off but for that. APM vol. 2
+// section 3.1.3 (CR4.OSFXSR), APM vol. 3 appendix E (CPUID).
 #pragma once
 
 #include "firmware/sha256.hpp"

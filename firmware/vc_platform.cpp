@@ -12,6 +12,19 @@ constexpr std::uint32_t kMsrGsBase = 0xc0000101;
 bool mapped(std::uint64_t linear, std::size_t size) noexcept {
   return linear < kMappedBytes && size <= kMappedBytes - linear;
 }
+
+// One side is the GHCB page, the other may be a device, whose #VCs are served only between it and private memory.
+void copy(std::uint8_t* to, const std::uint8_t* from, std::size_t size) noexcept {
+  std::uint8_t piece[64];
+  while (size != 0) {
+    const std::size_t count = size < sizeof piece ? size : sizeof piece;
+    __builtin_memcpy(piece, from, count);
+    __builtin_memcpy(to, piece, count);
+    to += count;
+    from += count;
+    size -= count;
+  }
+}
 }  // namespace
 
 ghcb::Page& VcPlatform::page() noexcept { return *reinterpret_cast<ghcb::Page*>(FW_GHCB); }
@@ -31,13 +44,13 @@ std::size_t VcPlatform::fetch(std::uint64_t linear, std::span<std::uint8_t> byte
 
 bool VcPlatform::read(std::uint64_t linear, std::span<std::uint8_t> bytes) noexcept {
   if (!mapped(linear, bytes.size())) return false;
-  __builtin_memcpy(bytes.data(), reinterpret_cast<const void*>(linear), bytes.size());
+  copy(bytes.data(), reinterpret_cast<const std::uint8_t*>(linear), bytes.size());
   return true;
 }
 
 bool VcPlatform::write(std::uint64_t linear, std::span<const std::uint8_t> bytes) noexcept {
   if (!mapped(linear, bytes.size())) return false;
-  __builtin_memcpy(reinterpret_cast<void*>(linear), bytes.data(), bytes.size());
+  copy(reinterpret_cast<std::uint8_t*>(linear), bytes.data(), bytes.size());
   return true;
 }
 

@@ -1,4 +1,5 @@
 // The firmware's processor and memory, for the #VC handler of ghcb/guest: identity mapped, one GHCB.
+// GHCB specification (AMD 56421) section 4.
 #pragma once
 
 #include "firmware/guest_state.hpp"

@@ -24,6 +24,7 @@ namespace sevisor::test {
 namespace {
 constexpr std::uint64_t kRamBytes = 64 << 20;
 constexpr unsigned kCBit = 51;
+constexpr std::uint64_t kHighBase = std::uint64_t{1} << 32;
 constexpr std::uint64_t kTicks = 100;  // so that waiting for what never comes takes less instructions
 constexpr std::uint32_t kSignature = 0x00a00f11;
 constexpr std::uint64_t kSlice = 2000;  // instructions a vCPU runs before the next has its turn
@@ -80,6 +81,10 @@ std::vector<std::byte> tiny_kernel(std::size_t padding) {
   return file;
 }
 
+namespace {
+constexpr std::uint8_t kMmioByte = 0x2a;  // what devices read as: '*'
+}
+
 struct BootMachine::Impl final : devices::GuestDma {
   struct Vcpu final : ghcb::Environment {
     Vcpu(Impl& machine, unsigned index);
@@ -124,6 +129,7 @@ struct BootMachine::Impl final : devices::GuestDma {
   std::unique_ptr<emulator::CodeCache, void (*)(emulator::CodeCache*)> code = emulator::make_code_cache();
   emulator::VirtualClock clock;
   Mapping ram = Mapping::anonymous(kRamBytes, PROT_READ | PROT_WRITE);
+  std::optional<Mapping> high_ram;
   Mapping image = Mapping::anonymous(firmware::image().size(), PROT_READ | PROT_WRITE);
   devices::FwCfg fw_cfg{this};
   std::vector<std::byte> kernel = tiny_kernel();
@@ -135,6 +141,7 @@ struct BootMachine::Impl final : devices::GuestDma {
   std::uint64_t page_replies = 0;
   unsigned x2_commands = 0;
   std::optional<std::uint64_t> unsupported_event;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> mmio_writes;
   std::string console;
 };
 
@@ -221,7 +228,12 @@ bool BootMachine::Impl::Vcpu::mmio(const ghcb::MmioAccess& access) {
   if (access.write && access.gpa.value == kIcrLow && access.data.size() == 4 && (apic_base & kApicBaseX2) == 0) {
     machine.init_and_startup(load<std::uint32_t>(access.data.data()));
   }
-  if (!access.write) std::ranges::fill(access.data, std::byte{0xff});
+  if (!access.write) std::ranges::fill(access.data, std::byte{kMmioByte});
+  if (access.write && access.gpa.page() != Gpa(kIcrLow).page()) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, access.data.data(), access.data.size());
+    machine.mmio_writes.emplace_back(access.gpa.value, value);
+  }
   return true;
 }
 
@@ -234,11 +246,16 @@ BootMachine::Impl::Impl(Lies told, unsigned count) : lies(std::move(told)) {
   if (memory.set_slot(0, 0, Gpa(0), ram.size(), ram.data()) != 0) std::abort();
   if (memory.set_slot(1, 0, Gpa((std::uint64_t{1} << 32) - image.size()), image.size(), image.data()) != 0)
     std::abort();
+  if (lies.high_memory != 0) {
+    high_ram.emplace(Mapping::anonymous(lies.high_memory, PROT_READ | PROT_WRITE));
+    if (memory.set_slot(2, 0, Gpa(kHighBase), high_ram->size(), high_ram->data()) != 0) std::abort();
+  }
   memory.encrypt_host(image.data(), image.size());
   for (unsigned i = 0; i < count; ++i) vcpus.push_back(std::make_unique<Vcpu>(*this, i));
 
-  const devices::E820Entry entry{Gpa(0), kRamBytes, devices::E820Type::kRam};
-  fw_cfg.add_file(devices::kE820File, devices::FwCfgItem(devices::encode_e820({&entry, 1})));
+  std::vector<devices::E820Entry> ranges{{Gpa(0), kRamBytes, devices::E820Type::kRam}};
+  if (high_ram) ranges.push_back({Gpa(kHighBase), high_ram->size(), devices::E820Type::kRam});
+  fw_cfg.add_file(devices::kE820File, devices::FwCfgItem(devices::encode_e820(ranges)));
   devices::acpi::Machine tables;
   for (unsigned i = 0; i < count; ++i) tables.apic_ids.push_back(i);
   devices::acpi::Files files = devices::acpi::build(tables);
@@ -377,6 +394,7 @@ BootEnd BootMachine::run(std::uint64_t instruction_limit) {
     end.console = machine.console;
     end.vmgexits = machine.vmgexits;
     end.x2_commands = machine.x2_commands;
+    end.mmio_writes = machine.mmio_writes;
     end.unsupported_event = machine.unsupported_event;
     end.instructions = 0;
     for (const auto& vcpu : machine.vcpus) end.instructions += vcpu->cpu.retired();

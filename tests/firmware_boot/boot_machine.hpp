@@ -39,8 +39,9 @@ struct BootEnd {
   std::string console{};
   std::uint64_t instructions = 0;  // of all vCPUs
   std::uint64_t vmgexits = 0;
-  std::optional<std::uint64_t> unsupported_event{};  // what the firmware reported as one
-  unsigned x2_commands = 0;                          // INIT and SIPI sent through x2APIC's MSR
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> mmio_writes{};  // address and value, but those of the local APIC
+  std::optional<std::uint64_t> unsupported_event{};                    // what the firmware reported as one
+  unsigned x2_commands = 0;                                            // INIT and SIPI sent through x2APIC's MSR
 
   [[nodiscard]] bool kernel_reached() const {
     return kind == Kind::kTerminated && reason_set == kKernelReasonSet && reason == kKernelReason;
@@ -64,6 +65,8 @@ struct Lies {
   bool wake_held = false;
   // At reset; bit 10 is x2APIC mode.
   std::uint64_t apic_base = 0xfee00900;
+  // Bytes of RAM from 4 GiB on, besides 64 MiB below.
+  std::uint64_t high_memory = 0;
   std::uint16_t min_version = 1;
   std::uint16_t max_version = 2;
 };

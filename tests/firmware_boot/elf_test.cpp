@@ -103,12 +103,38 @@ TEST_CASE("an ELF guest that cannot be loaded ends with its reason", "[firmware]
 }
 
 TEST_CASE("a byte of difference in a measured ELF guest ends it", "[firmware][boot][elf]") {
-  const auto measured = SmallElf{.code = long_guest()}.make();
+  const Code code = long_guest();
+  const auto measured = SmallElf{.code = code}.make();
   auto given = measured;
   given.back() ^= std::byte{1};
   BootMachine machine;
   machine.launch_private(FW_HASHES_AREA, sev::make_hashes_table(measured, {}, ""));
   machine.set_kernel(given);
   check_ends(machine.run(), Failure::kKernelHash);
+}
+
+// Writes and reads back at 6 GiB - 8 and at 5 GiB, of 4 to 6 GiB; the page tables are the firmware's.
+Code high_guest() {
+  Code code;
+  for (const std::uint64_t address : {0x17ffffff8ULL, 0x140000000ULL}) {
+    append(code, {0x48, 0xbf});  // mov rdi, address
+    append32(code, static_cast<std::uint32_t>(address));
+    append32(code, static_cast<std::uint32_t>(address >> 32));
+    append(code, {0x48, 0x89, 0x3f, 0x48, 0x3b, 0x3f, 0x75, 0xfe});  // mov [rdi], rdi; cmp rdi, [rdi]; jne $
+  }
+  append_end(code);
+  return code;
+}
+
+TEST_CASE("memory above 4 GiB is mapped, in pages of 1 GiB or 2 MiB", "[firmware][boot][elf]") {
+  const bool huge = GENERATE(true, false);
+  Lies lies{.high_memory = std::uint64_t{2} << 30};
+  lies.cpuid = [huge](std::uint32_t leaf, std::uint32_t, ghcb::CpuidValues& values) {
+    if (leaf == 0x80000001) values.edx = huge ? 1U << 26 : 0;
+  };
+  const Code code = high_guest();
+  BootMachine machine(std::move(lies));
+  machine.set_kernel(SmallElf{.code = code}.make());
+  check_boots(machine.run(2'000'000));
 }
 }  // namespace

@@ -2,6 +2,7 @@
 #include "firmware/sha256.hpp"
 
 #include <cpuid.h>
+#include <vector>
 
 #include "check.hpp"
 #include "firmware/sha256_ni.hpp"
