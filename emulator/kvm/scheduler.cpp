@@ -155,6 +155,7 @@ bool Scheduler::drive(std::size_t self, const SignalGate& signals) {
     }
     seat.result = seat.turn->slice();
     if (seat.result) {
+      waited_for_since_ = std::chrono::steady_clock::now();  // also while its thread is still on its way out
       seat.absent = !seat.turn->comes_back();
       if (*index != self) signal(seat);
       return resign(false);
