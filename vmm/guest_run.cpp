@@ -158,7 +158,8 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   if (config.expect) matcher.emplace(*config.expect);
   ConsoleOutput output(STDOUT_FILENO, std::move(matcher), state);
   VmClock clock(guest.vm);
-  Platform platform({.dma = ram,
+  CheckedDma dma(ram, config.checker);
+  Platform platform({.dma = dma,
                      .clock = clock,
                      .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
                      .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
@@ -184,6 +185,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
     input.reset();
     output.finish();
   }
+  if (config.checker != nullptr) config.checker->look_for_secrets(ram);
   if (config.memory_dump != nullptr) {
     for (const GuestRam::Region& region : ram.regions()) guest.vm.unregister_encrypted_region(region.memory.bytes());
     config.memory_dump->write(ram);

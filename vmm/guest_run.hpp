@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "vmm/guest_checker.hpp"
 #include "vmm/input_file.hpp"
 #include "vmm/kvm/host.hpp"
 #include "vmm/launch.hpp"
@@ -42,6 +43,7 @@ struct RunConfig {
   std::optional<std::chrono::milliseconds> timeout;
   std::optional<std::string> expect;        // regular expression
   const MemoryDump* memory_dump = nullptr;  // where RAM goes when the run has ended; null: nowhere
+  GuestChecker* checker = nullptr;          // told what devices do; may be null
 };
 
 // Throws Error (kBadUsage) for what is wrong with the configuration itself, before any host is touched.

@@ -61,11 +61,22 @@ std::string text_of(const nlohmann::ordered_json& report) {
 
 std::string json_launch_report(const ReportContents& contents) { return text_of(launch_of(contents)); }
 
-std::string json_report(const ReportContents& contents, const Outcome& outcome,
-                        const std::vector<std::string>& history) {
+std::string json_report(const ReportContents& contents, const Outcome& outcome, const std::vector<std::string>& history,
+                        const std::vector<Finding>* findings) {
   nlohmann::ordered_json report = launch_of(contents);
   report["exit"] = {{"code", outcome.code}, {"reason", outcome.reason}};
   if (!history.empty()) report["exit"]["history"] = history;
+  if (findings != nullptr) {
+    report["check"] = nlohmann::ordered_json::array();
+    for (const Finding& f : *findings) {
+      report["check"].push_back({{"rule", f.rule},
+                                 {"detail", f.detail},
+                                 {"rip", fmt::format("{:#x}", f.rip)},
+                                 {"page", fmt::format("{:#x}", f.page)},
+                                 {"cpu", f.vcpu},
+                                 {"count", f.count}});
+    }
+  }
   return text_of(report);
 }
 

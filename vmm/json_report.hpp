@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/guest_checker.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/outcome.hpp"
 
@@ -19,9 +20,11 @@ struct ReportContents {
 };
 
 // One object, as docs/run.md describes it, with a line feed at its end.
-// `history`: what the vCPU that ended the run did last, a line an event.
+// `history`: what the vCPU that ended the run did last, a line an event. `findings`: the checker's; null: it did not
+// look.
 [[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome,
-                                      const std::vector<std::string>& history = {});
+                                      const std::vector<std::string>& history = {},
+                                      const std::vector<Finding>* findings = nullptr);
 // The same before the guest has run: without "exit".
 [[nodiscard]] std::string json_launch_report(const ReportContents& contents);
 

@@ -16,15 +16,17 @@ std::string line_of(const kvm::Moment& moment, const kvm::GuestEvent& event) {
 
 void RecentEvents::observe(const kvm::Moment& moment, const kvm::GuestEvent& event) {
   // The end of a #VC's handler says little and would push out what says more.
-  if (std::holds_alternative<kvm::VcDone>(event) || std::holds_alternative<kvm::FirmwareCommand>(event) ||
-      std::holds_alternative<kvm::SevCall>(event)) {
+  if (!is_traced(event) || std::holds_alternative<kvm::VcDone>(event) ||
+      std::holds_alternative<kvm::FirmwareCommand>(event) || std::holds_alternative<kvm::SevCall>(event)) {
     return;
   }
   const std::lock_guard lock(mutex_);
   Ring& ring = rings_[moment.vcpu];
   Entry& entry = ring.entries[ring.count % kKept];
   entry = {moment, event};
-  if (auto* reply = std::get_if<kvm::PageReply>(&entry.event)) reply->data = {};  // valid for this call only
+  // Valid for this call only.
+  if (auto* reply = std::get_if<kvm::PageReply>(&entry.event)) reply->data = {};
+  if (auto* request = std::get_if<kvm::PageRequest>(&entry.event)) request->snapshot = nullptr;
   ++ring.count;
   if (std::holds_alternative<kvm::VcRaised>(event)) {
     ring.last_vc = entry;

@@ -281,6 +281,8 @@ struct Members {
     line.hex("status", e.status);
     line.text("status_name", sev::firmware_status_name(e.status));
   }
+  void operator()(const kvm::MemoryUse&) const {}
+  void operator()(const kvm::PrivateStore&) const {}
   void operator()(const kvm::UserExit& e) const {
     begin("run");
     if (e.error_number != 0) {
@@ -311,7 +313,12 @@ struct Members {
 
 }  // namespace
 
+bool is_traced(const kvm::GuestEvent& event) {
+  return !std::holds_alternative<kvm::MemoryUse>(event) && !std::holds_alternative<kvm::PrivateStore>(event);
+}
+
 void append_trace_line(std::string& to, const kvm::Moment& moment, const kvm::GuestEvent& event) {
+  if (!is_traced(event)) return;
   to += '{';
   Line line(to);
   line.number("t", moment.time_ns);
@@ -385,6 +392,8 @@ struct Describe {
     return fmt::format("KVM_EXIT_{} {} {:#x}, {} bytes", kvm::exit_reason_name(e.reason), e.write ? "write" : "read",
                        e.address, e.size);
   }
+  std::string operator()(const kvm::MemoryUse&) const { return "memory"; }
+  std::string operator()(const kvm::PrivateStore&) const { return "a secret"; }
   std::string operator()(const kvm::SevCall& e) const { return fmt::format("SEV command {}", e.id); }
 };
 

@@ -10,6 +10,8 @@ namespace sevisor::vmm {
 // Version of the format, in the trace's first line.
 inline constexpr int kTraceVersion = 1;
 
+// What the checker alone is told is no part of a trace, and appends nothing.
+[[nodiscard]] bool is_traced(const kvm::GuestEvent& event);
 // Appends the line, with its line feed.
 void append_trace_line(std::string& to, const kvm::Moment& moment, const kvm::GuestEvent& event);
 

@@ -32,6 +32,15 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
   Translation t;
   if (!translate(va, access, supervisor, t)) return nullptr;
   const OpenPage page = memory.open(t.gpa.page(), t.view);
+  bool keep = true;
+  if (config.watch_memory) {
+    keep = config.observer->memory_used({.rip = current != nullptr ? rip_of(current) : rip,
+                                         .gpa = t.gpa,
+                                         .size = size,
+                                         .shared = t.view == View::kShared,
+                                         .write = access == Access::kWrite,
+                                         .has_memory = page.host != nullptr});
+  }
   if (page.host == nullptr) {
     // KVM maps what no slot backs with a reserved bit: the nested page fault is a non-automatic exit (APM 15.35.4).
     raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
@@ -44,11 +53,13 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
   }
   const std::uint64_t offset = va & kPageMask;
   bool writable = t.writable && !page.read_only;
+  if (config.watch_memory) writable = writable && access == Access::kWrite;
   if ((*page.flags & kPageHasCode) != 0 && t.view == View::kPrivate) {
     if (access == Access::kWrite) code.invalidate(page.host, static_cast<unsigned>(offset), size);
     writable = writable && (*page.flags & kPageHasCode) == 0;
   }
-  if (!supervisor && !alignment_checked && !watching) {  // implicit accesses have other rights than the TLB's privilege
+  // Implicit accesses have other rights than the TLB's privilege.
+  if (keep && !supervisor && !alignment_checked && !watching) {
     const std::uint64_t tag = va & ~kPageMask;
     host_pages.set(host_page_bit(page.host));
     tlb->at(va) = TlbEntry{.read_tag = tag,

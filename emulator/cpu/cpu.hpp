@@ -22,11 +22,22 @@ class CpuObserver {
     unsigned cpl = 0;
     bool injected = false;  // by EVENTINJ
   };
+  struct Use {
+    std::uint64_t rip = 0;
+    Gpa gpa;
+    std::size_t size = 0;  // within the page
+    bool shared = false;   // C=0
+    bool write = false;
+    bool has_memory = true;
+  };
   virtual ~CpuObserver() = default;
   // #VC is about to be delivered.
   virtual void vc_raised(const Vc& vc) = 0;
   // IRET has gone to `rip` with `rsp`.
   virtual void returned(std::uint64_t time, std::uint64_t rip, std::uint64_t rsp) = 0;
+  // With CpuConfig::watch_memory: an access that the TLB did not answer. False: the page is to stay out of the TLB, so
+  // that the next access to it is told too.
+  virtual bool memory_used(const Use& use) = 0;
 };
 
 struct CpuConfig {
@@ -38,6 +49,7 @@ struct CpuConfig {
   std::uint64_t tsc_per_instruction = 1;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
   std::uint64_t random_seed = 0;          // RDRAND and RDSEED draw from this
   CpuObserver* observer = nullptr;        // null: nobody asks
+  bool watch_memory = false;              // needs an observer; slow
 };
 
 // Virtual time of one VM in TSC ticks; every vCPU and timer of the VM reads the same.
@@ -86,6 +98,7 @@ class Cpu {
   [[nodiscard]] bool interrupts_enabled() const noexcept;  // int_state bit 1: RFLAGS.IF
   [[nodiscard]] bool interrupt_shadow() const noexcept;    // int_state bit 0
   void clear_interrupt_shadow() noexcept;
+  void forget_translations() noexcept;                    // INVLPGA of everything
   [[nodiscard]] std::uint64_t ghcb_msr() const noexcept;  // VMCB 0xA0
   void set_ghcb_msr(std::uint64_t value) noexcept;
   // V_TPR/CR8 as the guest last wrote it, for the LAPIC.

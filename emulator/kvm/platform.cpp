@@ -89,6 +89,7 @@ void Platform::decrypt(std::uint32_t asid, std::span<const std::byte> memory, st
 }
 void Platform::store(std::uint32_t asid, std::span<std::byte> memory, std::span<const std::byte> plain) {
   guests_.at(asid)->store_private(memory.data(), plain);
+  if (options_.observer != nullptr) options_.observer->observe({}, kvm::PrivateStore{plain});
 }
 
 }  // namespace sevisor::emulator

@@ -120,10 +120,11 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   // --- vcpu_observe.cpp: what passes is told to who watches ---
   void msr_requested(std::uint64_t value) override;
   void msr_answered(std::uint64_t value) override;
-  void page_requested(Gpa page, const ghcb::Request* request) override;
+  void page_requested(Gpa page, const ghcb::Request* request, const ghcb::Page& snapshot) override;
   void page_answered(const ghcb::Answer& answer) override;
   void vc_raised(const Vc& vc) override;
   void returned(std::uint64_t time, std::uint64_t rip, std::uint64_t rsp) override;
+  bool memory_used(const Use& use) override;
   void observe_exit(const CpuExit& exit);
   void observe_injection(std::uint64_t event);
   void observe(const kvm::GuestEvent& event);  // at the vCPU's RIP, now
@@ -152,12 +153,16 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   bool held_ = false;  // the guest waits in an AP reset hold
   bool started_by_sipi_ = false;
   std::uint64_t reinjection_ = 0;  // EVENTINJ: an event whose delivery an exit interrupted
-  std::uint64_t cr4_ = 0;          // as write traps reported it
+  // What the VMSA began with, then what write traps reported.
+  std::uint64_t cr0_ = 0;
+  std::uint64_t cr4_ = 0;
+  std::uint64_t efer_ = 0;
   std::uint64_t guest_xcr0_ = 1;
   ghcb::PortAccess port_{};  // under way in user space
   ghcb::MmioAccess mmio_{};
   enum class UserExit { kNone, kPort, kMmio } user_exit_ = UserExit::kNone;
-  std::vector<Vc> open_vcs_;  // whose handlers have not returned; the innermost last
+  std::optional<Gpa> ghcb_page_;  // that the last request came through
+  std::vector<Vc> open_vcs_;      // whose handlers have not returned; the innermost last
 };
 
 class VcpuFile final : public File {

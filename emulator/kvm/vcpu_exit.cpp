@@ -79,6 +79,10 @@ Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
       shared().fail_entry.cpu = id_;
       return {.result = 0};
     case ghcb::kExitEferWriteTrap:
+      efer_ = exit.info1;
+      return {};
+    case ghcb::kExitCr0WriteTrap:
+      cr0_ = exit.info1;
       return {};
     case kExitCr4WriteTrap:
       cr4_ = exit.info1;

@@ -1,5 +1,6 @@
 // Tells the observer of the host what passes between the guest and its hypervisor.
 #include <algorithm>
+#include <span>
 
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
@@ -21,9 +22,23 @@ void Vcpu::observe(const kvm::GuestEvent& event) {
 void Vcpu::msr_requested(std::uint64_t value) { observe(kvm::MsrRequest{value}); }
 void Vcpu::msr_answered(std::uint64_t value) { observe(kvm::MsrReply{value}); }
 
-void Vcpu::page_requested(Gpa page, const ghcb::Request* request) {
-  observe(kvm::PageRequest{
-      .page = page, .readable = request != nullptr, .request = request != nullptr ? *request : ghcb::Request{}});
+void Vcpu::page_requested(Gpa page, const ghcb::Request* request, const ghcb::Page& snapshot) {
+  if (vm_.platform().options().watch_memory && ghcb_page_ != page) {
+    ghcb_page_ = page;
+    cpu_->forget_translations();  // what is in the TLB is not told
+  }
+  observe(kvm::PageRequest{.page = page,
+                           .readable = request != nullptr,
+                           .request = request != nullptr ? *request : ghcb::Request{},
+                           .snapshot = request != nullptr ? &snapshot : nullptr});
+}
+
+bool Vcpu::memory_used(const Use& use) {
+  vm_.platform().options().observer->observe(
+      {.time_ns = vm_.clock().now, .vcpu = id_, .rip = use.rip},
+      kvm::MemoryUse{
+          .at = use.gpa, .size = use.size, .shared = use.shared, .write = use.write, .has_memory = use.has_memory});
+  return !(use.shared && ghcb_page_ && use.gpa.page() == *ghcb_page_);
 }
 
 void Vcpu::page_answered(const ghcb::Answer& answer) {
@@ -35,11 +50,17 @@ void Vcpu::page_answered(const ghcb::Answer& answer) {
 }
 
 void Vcpu::vc_raised(const Vc& vc) {
+  ghcb::ValidBitmap valid{};
+  if (ghcb_page_ && !open_vcs_.empty()) {
+    (void)vm_.memory().read_shared(*ghcb_page_ + ghcb::kValidBitmapOffset,
+                                   std::as_writable_bytes(std::span(&valid, 1)));
+  }
   if (open_vcs_.size() == kMaxOpenVcs) open_vcs_.erase(open_vcs_.begin());
   open_vcs_.push_back(vc);
   vm_.platform().options().observer->observe(
       {.time_ns = vc.time, .vcpu = id_, .rip = vc.rip},
-      kvm::VcRaised{.code = vc.exit_code, .cpl = vc.cpl, .injected = vc.injected});
+      kvm::VcRaised{
+          .code = vc.exit_code, .cpl = vc.cpl, .injected = vc.injected, .ghcb_busy = valid != ghcb::ValidBitmap{}});
 }
 
 void Vcpu::returned(std::uint64_t time, std::uint64_t rip, std::uint64_t rsp) {

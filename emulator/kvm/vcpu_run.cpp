@@ -44,7 +44,8 @@ bool Vcpu::prepare_cpu() {
                      .physical_bits = 48,
                      .tsc_per_instruction = vm_.platform().options().tsc_per_instruction,
                      .random_seed = vm_.platform().options().seed * kMaxVcpus + id_,
-                     .observer = vm_.platform().options().observer != nullptr ? this : nullptr};
+                     .observer = vm_.platform().options().observer != nullptr ? this : nullptr,
+                     .watch_memory = vm_.platform().options().watch_memory};
     if (const auto* sizes = find_cpuid(cpuid_, kAddressSizesLeaf, 0)) {
       if (const std::uint32_t bits = sizes->eax & 0xff; bits >= 36 && bits <= 51) config.physical_bits = bits;
     }

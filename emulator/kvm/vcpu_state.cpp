@@ -81,6 +81,11 @@ int Vcpu::make_vmsa() {
 }
 
 void Vcpu::set_protected() {
+  kvm_sregs sregs{};
+  registers_.get_sregs(sregs);
+  cr0_ = sregs.cr0;
+  cr4_ = sregs.cr4;
+  efer_ = sregs.efer;
   protected_ = true;
   const std::uint64_t xcr0 = registers_.xcr0();
   guest_xcr0_ = xcr0;
@@ -148,7 +153,13 @@ int Vcpu::set_regs(void* argument) {
 
 int Vcpu::get_sregs(void* argument) {
   kvm_sregs sregs{};
-  if (!protected_) registers_.get_sregs(sregs);
+  if (!protected_) {
+    registers_.get_sregs(sregs);
+  } else {
+    sregs.cr0 = cr0_;
+    sregs.cr4 = cr4_;
+    sregs.efer = efer_;
+  }
   if (const Irqchip* chip = vm_.irqchip()) {
     sregs.cr8 = chip->cr8(index_);
     sregs.apic_base = chip->apic(index_).apic_base();

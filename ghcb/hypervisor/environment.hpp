@@ -38,6 +38,7 @@ struct Hypercall {
   std::uint8_t cpl = 0;
 };
 
+struct Page;     // ghcb/page.hpp
 struct Request;  // ghcb/hypervisor/event_table.hpp
 
 // What went back into the page.
@@ -83,7 +84,7 @@ class Environment {
   // For who watches: each request as it was taken (null: the page has no memory) and each answer as it was given.
   virtual void msr_requested(std::uint64_t /*value*/) {}
   virtual void msr_answered(std::uint64_t /*value*/) {}
-  virtual void page_requested(Gpa /*page*/, const Request* /*request*/) {}
+  virtual void page_requested(Gpa /*page*/, const Request* /*request*/, const Page& /*snapshot*/) {}
   virtual void page_answered(const Answer& /*answer*/) {}
 };
 

@@ -51,11 +51,11 @@ Outcome Service::vmgexit() {
   // KVM resumes a guest whose GHCB it cannot map; nothing can be told to it.
   if (value == 0) return Resume{};
   if (!environment_.read_shared(page_, std::as_writable_bytes(std::span(&snapshot_, 1)))) {
-    environment_.page_requested(page_, nullptr);
+    environment_.page_requested(page_, nullptr, snapshot_);
     return Resume{};
   }
   request_ = read_request(snapshot_);
-  environment_.page_requested(page_, &request_);
+  environment_.page_requested(page_, &request_, snapshot_);
   const ValidBitmap none{};
   (void)environment_.write_shared(page_ + offsetof(Page, valid), std::as_bytes(std::span(&none, 1)));
   result_1_ = kResultSuccess;

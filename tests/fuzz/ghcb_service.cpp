@@ -1,10 +1,12 @@
 // The GHCB service facing a hostile guest. The input: GHCB MSR values, and pages that the guest writes before each
 // VMGEXIT.
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
 #include "ghcb/hypervisor/service.hpp"
+#include "ghcb/msr_protocol.hpp"
 #include "input.hpp"
 
 using namespace sevisor;
@@ -48,12 +50,40 @@ class Hypervisor final : public ghcb::Environment {
     FUZZ_CHECK(!access.data.empty() && access.data.size() <= 8);
     return (access.gpa.value & 0x1000) != 0;
   }
-  void inject_exception(std::uint8_t /*vector*/, std::optional<std::uint32_t> /*error_code*/) override {}
+  void inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override {
+    FUZZ_CHECK(vector == ghcb::kVectorGp ? error_code == 0U : vector == ghcb::kVectorUd && !error_code);
+  }
+  void msr_requested(std::uint64_t value) override { FUZZ_CHECK(ghcb::msr::info(value) != ghcb::msr::kGhcbPage); }
+  void msr_answered(std::uint64_t value) override {
+    const std::uint64_t info = ghcb::msr::info(value);
+    FUZZ_CHECK(info == ghcb::msr::kSevInfoResponse || info == ghcb::msr::kCpuidResponse ||
+               info == ghcb::msr::kApResetHoldResponse || info == ghcb::msr::kFeaturesResponse);
+  }
+  void page_requested(Gpa page, const ghcb::Request* request, const ghcb::Page& /*snapshot*/) override {
+    FUZZ_CHECK((request != nullptr) == holds(page, ghcb::kPageBytes));
+    asked = request != nullptr;
+  }
+  // Each request is answered once, with a result that the guest can understand.
+  void page_answered(const ghcb::Answer& answer) override {
+    FUZZ_CHECK(std::exchange(asked, false));
+    FUZZ_CHECK(answer.exit_info_1 <= ghcb::kResultMalformed);
+    if (answer.exit_info_1 == ghcb::kResultMalformed) {
+      FUZZ_CHECK(answer.exit_info_2 >= 2 && answer.exit_info_2 <= 6);
+      const bool known = ghcb::find_nae_event(answer.request.exit_code) != nullptr;
+      const auto unsupported = static_cast<std::uint64_t>(ghcb::InputError::kUnsupportedEvent);
+      if (answer.exit_info_2 == unsupported) FUZZ_CHECK(!known);
+    } else {
+      FUZZ_CHECK(!ghcb::validate(answer.request).error || answer.request.exit_code == ghcb::kExitCpuid);
+    }
+    if (answer.exit_info_1 == ghcb::kResultException) FUZZ_CHECK(answer.exit_info_2 == 0x8000030d);
+    FUZZ_CHECK(answer.data.size() <= ghcb::kScratchLimit);
+  }
   void nmi_complete() override {}
   std::uint64_t ap_jump_table() override { return jump_table; }
   void set_ap_jump_table(std::uint64_t gpa) override { jump_table = gpa; }
 
   std::vector<std::byte> memory = std::vector<std::byte>(kMemorySize);
+  bool asked = false;
   std::uint64_t msr = kPageAt;
   std::uint64_t jump_table = 0;
 
@@ -79,6 +109,11 @@ void write_page(fuzz::Input& input, Hypervisor& hypervisor) {
   const auto code = input.take<std::uint16_t>();
   page.exit_code = (code & 0x8000) != 0 ? 0x80000000 | (code & 0xff) : code & 0x4ff;
   page.exit_info_1 = input.take<std::uint64_t>();
+  // A port access of one size, else nearly all IOIO requests would be refused for theirs.
+  if ((code & 0x2000) != 0) {
+    page.exit_code = ghcb::kExitIoio;
+    page.exit_info_1 = (page.exit_info_1 & ~std::uint64_t{0x70}) | 0x10U << (code & 3) % 3;
+  }
   page.exit_info_2 = input.take<std::uint64_t>();
   page.rax = input.take<std::uint64_t>();
   page.rcx = input.take<std::uint32_t>();
@@ -95,7 +130,8 @@ void write_page(fuzz::Input& input, Hypervisor& hypervisor) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
   Hypervisor hypervisor;
-  ghcb::Service service({}, hypervisor);
+  const auto version = static_cast<std::uint16_t>(1 + (input.take<std::uint8_t>() & 1));
+  ghcb::Service service({.max_version = version}, hypervisor);
   for (std::size_t exits = 0; exits < kMaxExits && !input.empty(); ++exits) {
     const auto choice = input.take<std::uint8_t>();
     if ((choice & 3) == 0) {

@@ -21,6 +21,7 @@
 #include "sev/footer_table.hpp"
 #include "sev/policy.hpp"
 #include "vmm/cli/log.hpp"
+#include "vmm/guest_checker.hpp"
 #include "vmm/guest_run.hpp"
 #include "vmm/initrd.hpp"
 #include "vmm/input_file.hpp"
@@ -95,25 +96,30 @@ std::optional<std::int64_t> parse_rtc(std::string_view text) {
 }
 
 // `known`: sessions are made for a platform with certificates, so it must be this machine's own.
-std::unique_ptr<kvm::Host> make_emulated_host(bool known, kvm::Observer& observer) {
+std::unique_ptr<kvm::Host> make_emulated_host(bool known, kvm::Observer& observer, bool watch_memory) {
   emulator::EmulatedHostOptions options;
   options.observer = &observer;
+  options.watch_memory = watch_memory;
   if (known) options.identity = emulator::load_platform_identity(emulator::platform_identity_folder());
   return emulator::make_emulated_host(options);
 }
 
 // The host that `choice` asks for; says so when `auto` falls back.
-std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kvm::Observer& observer) {
-  if (choice == "emulated") return make_emulated_host(known, observer);
+std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kvm::Observer& observer, bool check) {
+  if (choice == "emulated") return make_emulated_host(known, observer, check);
   auto kernel = kvm::make_kernel_host();
   const std::optional<std::string> reason = vmm::why_no_sev_es(*kernel);
+  if (!reason && check) {
+    throw Error(ExitCode::kBadUsage, "check the guest on this machine's kernel host", "silicon hides what it does",
+                "Give --host emulated with --check.");
+  }
   if (!reason) return vmm::make_tracing_host(std::move(kernel), observer);
   if (choice == "kernel") {
     throw Error(ExitCode::kHostCannot, "run an SEV-ES guest on this machine's kernel host", *reason,
                 "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
   }
   spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
-  return make_emulated_host(known, observer);
+  return make_emulated_host(known, observer, check);
 }
 
 // Whether hashes of the kernel are measured. Unasked, if somebody can verify the measurement: who has a session.
@@ -166,6 +172,14 @@ void report_end(const vmm::Outcome& outcome, const std::vector<std::string>& his
   spdlog::log(level, "{} (exit code {})", outcome.reason, outcome.code);
   if (!history.empty()) spdlog::log(level, "what vCPU {} did last:", *outcome.vcpu);
   for (const std::string& line : history) spdlog::log(level, "  {}", line);
+}
+
+void report_findings(const std::vector<vmm::Finding>& findings) {
+  if (findings.empty()) spdlog::info("--check: nothing found");
+  for (const vmm::Finding& f : findings) {
+    spdlog::warn("--check: {} at rip {:#x}, page {:#x}, vCPU {}: {} ({} times)", f.rule, f.rip, f.page, f.vcpu,
+                 f.detail, f.count);
+  }
 }
 
 }  // namespace
@@ -223,6 +237,12 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->capture_default_str();
   run->add_option("--json", options.json, "write a report about the run when it has ended")->type_name("FILE");
   add_host_wrapper_options(*run, options.wrappers);
+  run->add_option("--check", options.check,
+                  "look for what hardware lets pass and an auditor would not (docs/check.md); emulated host only.\n"
+                  "fail: end with 33 if there is any (default: report)")
+      ->type_name("report|fail")
+      ->expected(0, 1)
+      ->default_str("report");
   run->add_option("--trace", options.trace,
                   "write what passes between guest, host and Secure Processor; 'sevisor trace FILE' sums it up")
       ->type_name("FILE");
@@ -312,17 +332,33 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   }
 
   if (command.count("--trace") != 0) observers.add(trace.emplace(options.trace));
-  const std::unique_ptr<kvm::Host> host =
-      wrap_host(choose_host(options.host, options.owner.has_session(), observers), options.wrappers);
+  std::optional<vmm::GuestChecker> checker;
+  if (command.count("--check") != 0) {
+    if (options.check != "report" && options.check != "fail") {
+      refuse("--check", options.check, "no such choice", "Choose one of report, fail.");
+    }
+    observers.add(checker.emplace());
+    config.checker = &*checker;
+  }
+  const std::unique_ptr<kvm::Host> host = wrap_host(
+      choose_host(options.host, options.owner.has_session(), observers, checker.has_value()), options.wrappers);
   report.host = host->name();
   if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
-  const vmm::Outcome outcome = vmm::run_guest(*host, config, launched);
+  vmm::Outcome outcome = vmm::run_guest(*host, config, launched);
+  std::vector<vmm::Finding> findings;
+  if (checker) {
+    findings = checker->findings();
+    report_findings(findings);
+    if (options.check == "fail" && !findings.empty() && outcome.code == 0) {
+      outcome = {ExitCode::kCrash, fmt::format("{}, but --check found {} things", outcome.reason, findings.size())};
+    }
+  }
   const std::vector<std::string> history = outcome.vcpu ? recent.describe(*outcome.vcpu) : std::vector<std::string>{};
   report_end(outcome, history);
   if (trace) trace->finish();
-  if (report_file) report_file->write(vmm::json_report(report, outcome, history));
+  if (report_file) report_file->write(vmm::json_report(report, outcome, history, checker ? &findings : nullptr));
   return outcome.code;
 }
 

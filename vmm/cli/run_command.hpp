@@ -32,6 +32,7 @@ struct RunOptions {
   HostWrapperOptions wrappers;
   std::string trace;
   std::string dump_memory;
+  std::string check;  // empty: no
 };
 
 // Adds the subcommand; `options` receives what the command line says and must outlive `app`.

@@ -26,7 +26,8 @@ struct Moment {
 struct VcRaised {
   ghcb::ExitCode code = 0;  // its error code
   unsigned cpl = 0;
-  bool injected = false;  // by the hypervisor
+  bool injected = false;   // by the hypervisor
+  bool ghcb_busy = false;  // the vCPU's GHCB has fields marked valid. Only told when memory is watched
 };
 // IRET from the handler of #VC to the instruction that raised it, or the one behind.
 struct VcDone {
@@ -45,6 +46,7 @@ struct PageRequest {
   Gpa page = {};
   bool readable = true;
   ghcb::Request request = {};
+  const ghcb::Page* snapshot = nullptr;  // all of it; null: not readable. Valid for the call
 };
 // The answer in the page. `data`: what was in the scratch area, in the direction of the request; valid for the call.
 struct PageReply {
@@ -90,8 +92,21 @@ struct SevCall {
   std::uint64_t duration_ns = 0;
 };
 
+// The first access of a kind to a page since it was mapped, and each to a GHCB. Only told when memory is watched.
+struct MemoryUse {
+  Gpa at = {};
+  std::size_t size = 0;  // within the page
+  bool shared = false;   // C=0
+  bool write = false;
+  bool has_memory = true;  // false: a device's, if anybody's
+};
+// Plaintext that the Secure Processor put into the guest's private memory: a launch secret. Valid for the call.
+struct PrivateStore {
+  std::span<const std::byte> plain = {};
+};
+
 using GuestEvent = std::variant<VcRaised, VcDone, MsrRequest, MsrReply, PageRequest, PageReply, AutomaticExit,
-                                Injection, FirmwareCommand, UserExit, SevCall>;
+                                Injection, FirmwareCommand, UserExit, SevCall, MemoryUse, PrivateStore>;
 
 class Observer {
  public:
