@@ -91,7 +91,6 @@ void set_tags(Core& core, unsigned full) {
 // --- the environment in memory: seven fields of 16 or 32 bits
 
 constexpr std::size_t kFields = 7;
-constexpr std::size_t kNarrow = 2;
 constexpr std::size_t kWide = 4;
 struct Environment {
   std::uint64_t fcw, fsw, tags, ip, opcode, cs, dp, ds;

@@ -108,7 +108,7 @@ CpuExit Core::run(const RunControls& run_controls) {
     if (budget <= 0) return finish_with(ghcb::kExitIntr);
     const bool stepping = (system_flags & kFlagTf) != 0;
     const bool single = shadow || stepping || breakpoints_armed;
-    if (breakpoints_armed && !debug_shadow_on) {
+    if (breakpoints_armed) {
       if (hits_instruction_breakpoint()) {
         if (!deliver()) return finish();
         continue;

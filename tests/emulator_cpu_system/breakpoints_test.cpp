@@ -143,6 +143,16 @@ TEST_CASE_METHOD(DebugMachine, "MOV SS holds a breakpoint on data back for one i
   CHECK(stacked(0) == kCode + 3);
 }
 
+// As kvm-unit-tests' emulator.c has it of AMD's processors.
+TEST_CASE_METHOD(DebugMachine, "MOV SS does not hold a breakpoint on the next instruction back") {
+  enter_debugged(armed(0, 0, 0), kCode + 2);
+  vmsa.rax = kData0;
+  code({0x8e, 0xd0, 0x90, 0x90});  // mov ss, eax
+  REQUIRE(run().code == ghcb::kExitVmgexit);
+  CHECK(vector() == kVectorDb);
+  CHECK(stacked(0) == kCode + 2);
+}
+
 TEST_CASE_METHOD(DebugMachine, "SYSCALL that masks TF is not stepped, SYSRET that sets it traps at once") {  // 13.1.4
   constexpr std::uint64_t kTarget = kCode + 0x100;
   enter_debugged(0x400, 0, 0, 3);

@@ -61,6 +61,11 @@ constexpr std::uint16_t kGdtLimit = 0x7f;
 
 constexpr std::uint64_t kFlagTf = 0x100;
 constexpr std::uint64_t kFlagAc = 0x40000;
+constexpr std::uint64_t kDebugSwap = 1U << 5;
+// Bits of an input's first byte; the low three are the mode.
+constexpr std::uint8_t kPlainGuest = 0x08;
+constexpr std::uint8_t kLimitStacks = 0x10;
+constexpr std::uint8_t kDebug = 0x20;
 constexpr std::uint64_t kInstructions = 500;
 constexpr unsigned kRuns = 8;
 // One block, and what deliveries of nested faults cost.
@@ -87,7 +92,7 @@ struct Machine {
   Cpu cpu{config, memory, *code, clock};
   Vmsa vmsa{};
 
-  explicit Machine(Memory& m) : backing(m) {
+  Machine(Memory& m, bool sev_es) : backing(m), config{.sev_es = sev_es} {
     std::memset(m.ram.data(), 0, kRam);
     constexpr std::uint32_t kReadOnlySlot = 2;  // KVM_MEM_READONLY
     FUZZ_CHECK(memory.set_slot(0, 0, Gpa(0), kRam, m.ram.data()) == 0);
@@ -182,6 +187,11 @@ struct Machine {
     vmsa.es = vmsa.ss = vmsa.ds = vmsa.fs =
         vmsa.gs = {with_rpl(user ? kUserData : kData0), with_dpl(0xc93), 0xffff'ffff, 0};
     if ((controls & 0x8000) != 0) vmsa.ds.limit = 0x12fff;  // so that limits are checked
+    if ((choice & kLimitStacks) != 0) {
+      vmsa.ss.limit = kStack - 1 - (controls & 0xf);
+      vmsa.es.limit = kData + input.take<std::uint8_t>();
+      if ((controls & 0x10) != 0) vmsa.es.attributes |= 4;  // expand-down
+    }
     vmsa.cpl = static_cast<std::uint8_t>(rpl);
     vmsa.gdtr = {0, 0, kGdtLimit, kGdt};
     vmsa.idtr = {0, 0, 0x1ff, kIdt};
@@ -220,6 +230,7 @@ struct Machine {
     if (is_long) vmsa.efer |= kEferLme | kEferLma;
     if (is_64) vmsa.cs = {with_rpl(user ? kUserCode64 : kCode64), with_dpl(0xa9b), 0xffff'ffff, 0};
     put_registers(input);
+    if ((choice & kDebug) != 0) put_breakpoints(input);
 
     const std::span<const std::byte> bytes = input.bytes(kCodeSize);
     std::memcpy(backing.ram.data() + kCode, bytes.data(), bytes.size());
@@ -229,6 +240,15 @@ struct Machine {
     if ((choice & 0x40) != 0) {
       memory.set_key(kKey, kTweak);
       memory.encrypt_host(backing.ram.data(), kRam);
+    }
+  }
+
+  void put_breakpoints(fuzz::Input& input) {
+    vmsa.sev_features = kDebugSwap;
+    vmsa.dr7 = 0x400 | (input.take<std::uint32_t>() & 0xffff23ff);
+    for (auto& address : vmsa.dr) {
+      const auto where = input.take<std::uint8_t>();
+      address = ((where & 0x80) != 0 ? kCode : kData) + (where & 0x7f);
     }
   }
 
@@ -247,7 +267,7 @@ struct Machine {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static Memory backing;
   fuzz::Input input(data, size);
-  Machine m(backing);
+  Machine m(backing, size == 0 || (data[0] & kPlainGuest) == 0);
   m.set_up(input);
   if (!m.cpu.load(m.vmsa)) return 0;
   RunControls controls;
