@@ -13,6 +13,11 @@ class Mapping {
   // Anonymous zero pages, private to this process, not reserved in advance. `size` in bytes, a multiple of the page
   // size, not 0. `protection` as for mmap(2). Throws Error (kBadUsage) when the system has no room.
   static Mapping anonymous(std::size_t size, int protection);
+  // The same in pages of `page_size` bytes, a power of two, of which the system has reserved some; `size` is a multiple
+  // of it. Throws Error (kBadUsage) when it has not enough of them.
+  static Mapping huge_pages(std::size_t size, int protection, std::size_t page_size);
+  // As anonymous(), at an address that is a multiple of `alignment`, a power of two.
+  static Mapping aligned(std::size_t size, int protection, std::size_t alignment);
   // Takes over what mmap(2) returned.
   Mapping(void* address, std::size_t size) noexcept : address_(address), size_(size) {}
 

@@ -31,19 +31,27 @@ time_to_line() {
 
 dev_bench() {
   local runs=3 memory=512M append run figures
-  local loads=yes measure=no
+  local loads=yes measure=no startup=no
   while [ $# -gt 0 ]; do
     case $1 in
       --runs) runs=${2:?--runs needs a number}; shift ;;
       --boot-only) loads=no ;;
       --measure) measure=yes ;;
+      --startup) startup=yes ;;
       --memory) memory=${2:?--memory needs a size}; shift ;;
-      *) die "bench knows --runs N, --memory SIZE, --boot-only and --measure, not '$1'" ;;
+      *) die "bench knows --runs N, --memory SIZE, --boot-only, --measure and --startup, not '$1'" ;;
     esac
     shift
   done
   need_packages build guest bench
   build_preset release sevisor
+  if [ "$startup" = yes ]; then
+    build_preset release startup_guest
+    # shellcheck source=scripts/bench_startup.sh
+    . scripts/bench_startup.sh
+    bench_startup "$((runs * 7))"
+    return
+  fi
   # shellcheck source=scripts/guest.sh
   . scripts/guest.sh
   prepare_guest || exit 1

@@ -13,10 +13,12 @@
 
 namespace sevisor::vmm {
 
-ConsoleInput::ConsoleInput(int fd, bool keys, SerialInput& serial, RunState& state)
+ConsoleInput::ConsoleInput(int fd, bool keys, SerialInput& serial, RunState& state, const ThreadFilter& filter)
     : serial_(serial), state_(state), stop_(::eventfd(0, EFD_CLOEXEC)) {
   if (!stop_) throw Error(ExitCode::kBadUsage, "make an eventfd", errno_text(errno), "Raise ulimit -n.");
-  thread_ = std::thread([this, fd, keys] { read_all(fd, keys); });
+  thread_ = std::thread([this, fd, keys, filter] {
+    if (state_.confine(filter)) read_all(fd, keys);
+  });
   ::pthread_setname_np(thread_.native_handle(), "console-in");
 }
 

@@ -13,8 +13,8 @@ namespace sevisor::vmm {
 class ConsoleInput {
  public:
   // Reads `fd` until its end. With `keys`, Ctrl-a commands are obeyed, as on a raw terminal; without, every byte is the
-  // guest's. `serial` and `state` must outlive this object.
-  ConsoleInput(int fd, bool keys, SerialInput& serial, RunState& state);
+  // guest's. `serial` and `state` must outlive this object. `filter` confines its thread.
+  ConsoleInput(int fd, bool keys, SerialInput& serial, RunState& state, const ThreadFilter& filter = {});
   ~ConsoleInput();
   ConsoleInput(const ConsoleInput&) = delete;
   ConsoleInput& operator=(const ConsoleInput&) = delete;

@@ -18,8 +18,10 @@ constexpr int kFinalPatienceMs = 2000;
 
 }  // namespace
 
-ConsoleOutput::ConsoleOutput(int fd, std::optional<ExpectMatcher> expect, RunState& state)
-    : fd_(fd), expect_(std::move(expect)), state_(state), thread_([this] { write_all(); }) {
+ConsoleOutput::ConsoleOutput(int fd, std::optional<ExpectMatcher> expect, RunState& state, const ThreadFilter& filter)
+    : fd_(fd), expect_(std::move(expect)), state_(state), thread_([this, filter] {
+        if (state_.confine(filter)) write_all();
+      }) {
   ::pthread_setname_np(thread_.native_handle(), "console-out");
 }
 

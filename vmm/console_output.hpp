@@ -22,7 +22,8 @@ class ConsoleOutput {
   static constexpr std::size_t kMaxPending = 1 << 20;
 
   // Writes to `fd`. Ends the run with 0 once `expect` (if any) matches, with an error when `fd` takes no more.
-  ConsoleOutput(int fd, std::optional<ExpectMatcher> expect, RunState& state);
+  // `filter` confines its thread.
+  ConsoleOutput(int fd, std::optional<ExpectMatcher> expect, RunState& state, const ThreadFilter& filter = {});
   ~ConsoleOutput() { finish(); }
   ConsoleOutput(const ConsoleOutput&) = delete;
   ConsoleOutput& operator=(const ConsoleOutput&) = delete;

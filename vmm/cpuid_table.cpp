@@ -123,13 +123,13 @@ kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOp
   for (kvm_cpuid_entry2& entry : table) {
     switch (entry.function) {
       case kLeafFeatures:
-        entry.eax = options.signature;
+        if (options.signature != 0) entry.eax = options.signature;
         set_field(entry.ebx, 16, 8, options.vcpus);
         set_field(entry.ebx, 24, 8, options.apic_id);
         entry.edx = many ? entry.edx | kHtt : entry.edx & ~kHtt;
         break;
       case kLeafExtendedFeatures:
-        entry.eax = options.signature;
+        if (options.signature != 0) entry.eax = options.signature;
         entry.ecx = many ? entry.ecx | kCmpLegacy : entry.ecx & ~kCmpLegacy;
         break;
       case kLeafSizes:

@@ -10,7 +10,7 @@
 namespace sevisor::vmm {
 
 struct CpuidOptions {
-  std::uint32_t signature = 0;  // Fn0000_0001_EAX
+  std::uint32_t signature = 0;  // Fn0000_0001_EAX; 0: the host's own
   unsigned vcpus = 1;
   unsigned apic_id = 0;             // of the vCPU whose table this is
   const CpuModel* model = nullptr;  // nullptr: all that the host has

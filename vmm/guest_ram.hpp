@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -12,10 +13,17 @@
 
 namespace sevisor::vmm {
 
+enum class HugePages : std::uint8_t {
+  kOff,          // as the system has it
+  kTransparent,  // the system is asked for them
+  k2M,           // reserved ones; the memory's size must be a multiple
+  k1G,
+};
+
 class GuestRam final : public devices::GuestDma {
  public:
   // Throws Error (kBadUsage) when the system has no room.
-  explicit GuestRam(const MemoryMap& map);
+  explicit GuestRam(const MemoryMap& map, HugePages pages = HugePages::kOff);
 
   struct Region {
     Gpa base;

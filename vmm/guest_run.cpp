@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "base/unique_fd.hpp"
-#include "vmm/kernel_image.hpp"
 #include "vmm/console_input.hpp"
 #include "vmm/console_output.hpp"
 #include "vmm/guest_ram.hpp"
+#include "vmm/kernel_image.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/platform.hpp"
 #include "vmm/run_state.hpp"
@@ -79,13 +79,15 @@ void wait_for_end(RunState& state, const EndSignals& signals, std::optional<std:
   }
 }
 
-void end_by_event(RunState& state, const devices::MachineEvent& event) {
+void end_by_event(RunState& state, const devices::MachineEvent& event, Confidential confidential) {
   switch (event.kind) {
     case devices::MachineEvent::Kind::kPowerOff:
       state.end({ExitCode::kPoweredOff, "the guest powered off"});
       break;
     case devices::MachineEvent::Kind::kReset:
-      state.end({ExitCode::kResetAsked, "the guest asked for a reset, which SEV-ES state does not survive"});
+      state.end({ExitCode::kResetAsked, confidential == Confidential::kSevEs
+                                            ? "the guest asked for a reset, which SEV-ES state does not survive"
+                                            : "the guest asked for a reset"});
       break;
     case devices::MachineEvent::Kind::kDebugExit:
       state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});
@@ -121,7 +123,11 @@ void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
 
 void check_run_config(const RunConfig& config) {
   const MemoryMap map = make_memory_map(config.memory);
-  (void)check_firmware(config.firmware, config.firmware_name);
+  if (config.confidential == Confidential::kSevEs) {
+    (void)check_firmware(config.firmware, config.firmware_name);
+  } else {
+    check_plain_firmware(config.firmware, config.firmware_name);
+  }
   if (config.variables != nullptr && config.firmware.size() + config.variables->content().size() > kFirmwareMaxSize) {
     throw Error(ExitCode::kBadUsage, "put the variables below the firmware",
                 fmt::format("together they have {} bytes, {} at most fit",
@@ -144,27 +150,31 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
 
   // Each of these may refer to those before it, so they go in the opposite order.
   const MemoryMap map = make_memory_map(config.memory);
-  GuestRam ram(map);
+  GuestRam ram(map, config.huge_pages);
   const Platform::Flash flash = flash_of(config);
   const LaunchedGuest guest =
       launch(host, ram,
              {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
               hashes_table_of(config), flash.content, config.owner_certificate, config.session, config.secret,
-              config.init_api, config.cpu_model});
+              config.init_api, config.confidential, config.cpu_model});
   launched(guest.report);
 
+  const ThreadFilter filter =
+      config.confine ? ThreadFilter::for_guest_threads(host.name() == "emulated") : ThreadFilter();
   RunState state;
   std::optional<ExpectMatcher> matcher;
   if (config.expect) matcher.emplace(*config.expect);
-  ConsoleOutput output(STDOUT_FILENO, std::move(matcher), state);
+  ConsoleOutput output(STDOUT_FILENO, std::move(matcher), state, filter);
   VmClock clock(guest.vm);
   CheckedDma dma(ram, config.checker);
-  Platform platform({.dma = dma,
-                     .clock = clock,
-                     .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
-                     .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
-                     .events = [&state](const devices::MachineEvent& event) { end_by_event(state, event); }},
-                    {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
+  Platform platform(
+      {.dma = dma,
+       .clock = clock,
+       .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
+       .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
+       .events = [&state,
+                  &config](const devices::MachineEvent& event) { end_by_event(state, event, config.confidential); }},
+      {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
     platform.add_kernel(config.kernel, parse_kernel_image(*config.kernel, config.kernel_name), config.initrd,
                         config.cmdline);
@@ -174,11 +184,11 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
     const RawTerminal terminal(STDIN_FILENO, guard);
     std::optional<ConsoleInput> input;
     if (terminal.active() || !in_background(STDIN_FILENO)) {
-      input.emplace(STDIN_FILENO, terminal.active(), platform.serial_input(), state);
+      input.emplace(STDIN_FILENO, terminal.active(), platform.serial_input(), state, filter);
     }
     Buses buses = platform.buses();
     buses.memory = &ram;
-    VcpuThreads threads(guest.vcpus, buses, state);
+    VcpuThreads threads(guest.vcpus, buses, state, config.pin, filter);
     wait_for_end(state, signals, config.timeout);
     output.release();
     threads.stop();

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "vmm/guest_checker.hpp"
+#include "vmm/guest_ram.hpp"
 #include "vmm/input_file.hpp"
 #include "vmm/kvm/host.hpp"
 #include "vmm/launch.hpp"
@@ -38,6 +39,10 @@ struct RunConfig {
   std::vector<std::byte> session;
   SecretSource secret;  // empty: none is injected
   InitApi init_api = InitApi::kEsInit;
+  Confidential confidential = Confidential::kSevEs;
+  HugePages huge_pages = HugePages::kOff;
+  bool confine = true;        // takes system calls from the threads that serve the guest
+  std::vector<unsigned> pin;  // CPUs of the host for the vCPUs, in turn; empty: any
 
   std::int64_t rtc_time = 0;  // seconds since 1970
   std::optional<std::chrono::milliseconds> timeout;

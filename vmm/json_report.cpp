@@ -41,13 +41,17 @@ void write_whole(int fd, std::string_view text, const std::string& path, const s
 nlohmann::ordered_json launch_of(const ReportContents& contents) {
   nlohmann::ordered_json report;
   report["host"] = contents.host;
-  report["init_api"] = contents.launch.init_api;
-  report["policy"] = contents.policy;
-  report["api_major"] = contents.launch.api.major;
-  report["api_minor"] = contents.launch.api.minor;
-  report["build_id"] = contents.launch.api.build;
-  report["launch_digest"] = sev::to_hex(contents.launch.digest);
-  report["measurement"] = sev::to_base64(contents.launch.measurement);
+  const bool plain = contents.launch.init_api.empty();
+  report["confidential"] = plain ? "none" : "sev-es";
+  if (!plain) {
+    report["init_api"] = contents.launch.init_api;
+    report["policy"] = contents.policy;
+    report["api_major"] = contents.launch.api.major;
+    report["api_minor"] = contents.launch.api.minor;
+    report["build_id"] = contents.launch.api.build;
+    report["launch_digest"] = sev::to_hex(contents.launch.digest);
+    report["measurement"] = sev::to_base64(contents.launch.measurement);
+  }
   report["cpus"] = contents.cpus;
   report["cpu_type"] = contents.cpu_type;
   return report;

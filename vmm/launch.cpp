@@ -20,8 +20,10 @@ namespace sevisor::vmm {
 
 namespace {
 
+constexpr std::uint32_t kLeafSignature = 1;
 constexpr std::uint32_t kLeafEncryption = 0x8000001f;  // EAX[3]: SEV-ES; EBX[5:0]: C-bit
 constexpr std::uint32_t kEncryptionBlock = 16;         // bytes
+constexpr unsigned kMapGpaRange = 12;                  // KVM_HC_MAP_GPA_RANGE: which pages the guest shares
 constexpr std::uint32_t kLeafSizes = 0x80000008;       // EAX[7:0]: physical address bits
 
 // VmsaSegment attributes as kvm_segment has them.
@@ -68,14 +70,14 @@ Mapping load_firmware(std::span<const std::byte> image) {
 }
 
 // The guest's addresses must not reach the C-bit or what encryption takes of the address.
-void check_address_width(const kvm::CpuidTable& supported, const GuestRam& ram) {
+void check_address_width(const kvm::CpuidTable& supported, const GuestRam& ram, bool encrypted) {
   const kvm_cpuid_entry2* sizes = find_leaf(supported, kLeafSizes);
   const kvm_cpuid_entry2* encryption = find_leaf(supported, kLeafEncryption);
-  if (sizes == nullptr || encryption == nullptr) {
+  if (sizes == nullptr || (encrypted && encryption == nullptr)) {
     throw Error(ExitCode::kHostCannot, "read the host's CPUID leaves 0x80000008 and 0x8000001f", "one is missing",
                 "Use a host with SEV-ES, or --host emulated.");
   }
-  const unsigned bits = std::min(sizes->eax & 0xff, encryption->ebx & 0x3f);
+  const unsigned bits = encrypted ? std::min(sizes->eax & 0xff, encryption->ebx & 0x3f) : sizes->eax & 0xff;
   const GuestRam::Region& last = ram.regions().back();
   if (bits < 64 && last.base.value + last.memory.size() > std::uint64_t{1} << bits) {
     throw Error(ExitCode::kBadUsage, "lay out the guest's memory",
@@ -87,13 +89,17 @@ void check_address_width(const kvm::CpuidTable& supported, const GuestRam& ram) 
 
 }  // namespace
 
-std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name) {
+void check_plain_firmware(std::span<const std::byte> image, std::string_view name) {
   if (image.size() % kPageSize != 0 || image.size() > kFirmwareMaxSize) {
     throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}'", name),
                 fmt::format("it has {} bytes; a multiple of {} up to {} is needed", image.size(), kPageSize,
                             size_text(kFirmwareMaxSize)),
                 "Give a whole firmware image, such as OVMF_CODE.fd, or leave out --firmware.");
   }
+}
+
+std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name) {
+  check_plain_firmware(image, name);
   return sev::require_ap_reset_address(sev::parse_footer_table(image));
 }
 
@@ -140,7 +146,19 @@ std::optional<std::string> why_no_sev_es(kvm::Host& host) {
   return std::nullopt;
 }
 
+std::optional<std::string> why_no_kvm(kvm::Host& host) {
+  try {
+    (void)kvm::Kvm::open(host);
+  } catch (const Error& error) {
+    return fmt::format("{}: {}", error.tried(), error.came_back());
+  }
+  return std::nullopt;
+}
+
 namespace {
+
+// Where QEMU has them, too: below any firmware.
+constexpr std::uint32_t kTssAddress = 0xfeffd000;
 
 sev::Digest digest_of(const LaunchConfig& config, InitApi init_api, std::uint32_t ap_reset_address) {
   sev::LaunchContents contents;
@@ -182,22 +200,40 @@ void inject_secret(const kvm::Vm& vm, const GuestRam& ram, const LaunchConfig& c
   vm.launch_secret(low.subspan(area.base, packet.payload.size()), packet.header, packet.payload);
 }
 
-}  // namespace
+// RAM, then the firmware, which ends at 4 GiB, and the flash below it.
+void add_memory(const kvm::Vm& vm, const GuestRam& ram, std::span<std::byte> firmware,
+                kvm::Vm::SlotAccess firmware_access, std::span<std::byte> flash) {
+  std::uint32_t slot = 0;
+  for (const GuestRam::Region& region : ram.regions()) {
+    const std::span<std::byte> bytes = region.memory.bytes();
+    vm.set_memory_slot(slot++, region.base, bytes);
+    spdlog::debug("guest memory from {:#x}: {} bytes, mapped at {}", region.base.value, bytes.size(),
+                  fmt::ptr(bytes.data()));
+  }
+  const Gpa firmware_begin(kFirmwareEnd - firmware.size());
+  vm.set_memory_slot(slot++, firmware_begin, firmware, firmware_access);
+  if (flash.empty()) return;
+  // Read-only, so that a plain write does not get past the flash's commands, which an SEV-ES guest sends through its
+  // GHCB.
+  using enum kvm::Vm::SlotAccess;
+  vm.set_memory_slot(slot, Gpa(firmware_begin.value - flash.size()), flash,
+                     vm.has_read_only_memory() ? kReadOnly : kReadWrite);
+}
 
-LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config) {
+void add_vcpus(LaunchedGuest& guest, const kvm::CpuidTable& supported, const LaunchConfig& config,
+               std::uint32_t signature, std::uint32_t ap_reset_address) {
+  guest.vcpus.reserve(config.vcpus);
+  for (unsigned index = 0; index < config.vcpus; ++index) {
+    guest.vcpus.push_back(guest.vm.create_vcpu(index));
+    const kvm::Vcpu& vcpu = guest.vcpus.back();
+    vcpu.set_cpuid(make_cpuid_table(supported, {signature, config.vcpus, index, config.cpu_model}));
+    set_reset_state(vcpu, index == 0 ? sev::kBspResetAddress : ap_reset_address, signature);
+  }
+}
+
+LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::CpuidTable& supported,
+                               const GuestRam& ram, const LaunchConfig& config) {
   const std::uint32_t ap_reset_address = check_firmware(config.firmware, config.firmware_name);
-  const kvm::Kvm kvm = kvm::Kvm::open(host);
-  if (config.vcpus > kvm.max_vcpus()) {
-    throw Error(ExitCode::kBadUsage, fmt::format("make {} vCPUs", config.vcpus),
-                fmt::format("the {} host allows {}", host.name(), kvm.max_vcpus()), "Lower --cpus.");
-  }
-  const kvm::CpuidTable supported = kvm.supported_cpuid();
-  check_address_width(supported, ram);
-  if (config.cpu_model != nullptr) {
-    spdlog::debug("the CPU type {} without what this host lacks: {}", config.cpu_model->name,
-                  fmt::join(feature_names(lacking_features(supported, *config.cpu_model)), " "));
-  }
-
   const InitApi init_api = choose_init_api(kvm, config.init_api);
   kvm::Vm made = kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault);
   if (!made.can_encrypt()) {
@@ -214,31 +250,20 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
     vm.sev_es_init();
     guest.report.init_api = "KVM_SEV_ES_INIT";
   }
-  const sev_user_data_status status = guest.sev.platform_status();
+  const sev_user_data_status status = guest.sev->platform_status();
   guest.report.api = {status.api_major, status.api_minor, status.build};
 
+  if ((static_cast<unsigned>(kvm.capability(KVM_CAP_EXIT_HYPERCALL)) >> kMapGpaRange & 1) != 0) {
+    vm.report_hypercall(kMapGpaRange);
+  }
   vm.create_irqchip();
   vm.create_pit();
-  std::uint32_t slot = 0;
-  for (const GuestRam::Region& region : ram.regions()) {
-    const std::span<std::byte> bytes = region.memory.bytes();
-    vm.set_memory_slot(slot++, region.base, bytes);
-    spdlog::debug("guest memory from {:#x}: {} bytes, mapped at {}", region.base.value, bytes.size(),
-                  fmt::ptr(bytes.data()));
-  }
   // A writable slot: a write to a read-only one would need emulation, which no SEV-ES guest gets.
-  const Gpa firmware_begin(kFirmwareEnd - guest.firmware.size());
-  vm.set_memory_slot(slot++, firmware_begin, guest.firmware.bytes());
-  if (!config.flash.empty()) {
-    // Read-only, so that a plain write does not get past the flash's commands, which a guest sends through its GHCB.
-    using enum kvm::Vm::SlotAccess;
-    vm.set_memory_slot(slot, Gpa(firmware_begin.value - config.flash.size()), config.flash,
-                       vm.has_read_only_memory() ? kReadOnly : kReadWrite);
-  }
+  add_memory(vm, ram, guest.firmware.bytes(), kvm::Vm::SlotAccess::kReadWrite, config.flash);
   for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());
   vm.register_encrypted_region(guest.firmware.bytes());
 
-  vm.launch_start(guest.sev, config.policy, config.owner_certificate, config.session);
+  vm.launch_start(*guest.sev, config.policy, config.owner_certificate, config.session);
   vm.launch_update_data(guest.firmware.bytes());
   if (config.hashes_table) {
     const GuestRam::Region& low = ram.regions().front();
@@ -247,19 +272,50 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
     std::ranges::copy(*config.hashes_table, place.begin());
     vm.launch_update_data(place);
   }
-  guest.vcpus.reserve(config.vcpus);
-  for (unsigned index = 0; index < config.vcpus; ++index) {
-    guest.vcpus.push_back(vm.create_vcpu(index));
-    const kvm::Vcpu& vcpu = guest.vcpus.back();
-    vcpu.set_cpuid(make_cpuid_table(supported, {config.cpu_signature, config.vcpus, index, config.cpu_model}));
-    set_reset_state(vcpu, index == 0 ? sev::kBspResetAddress : ap_reset_address, config.cpu_signature);
-  }
+  add_vcpus(guest, supported, config, config.cpu_signature, ap_reset_address);
   vm.launch_update_vmsa();
   guest.report.measurement = vm.launch_measure();
   guest.report.digest = digest_of(config, init_api, ap_reset_address);
   if (config.secret) inject_secret(vm, ram, config, guest.report);
   vm.launch_finish();
   return guest;
+}
+
+LaunchedGuest launch_plain(const kvm::Kvm& kvm, kvm::CpuidTable supported, const GuestRam& ram,
+                           const LaunchConfig& config) {
+  check_plain_firmware(config.firmware, config.firmware_name);
+  std::erase_if(supported, [](const kvm_cpuid_entry2& entry) { return entry.function == kLeafEncryption; });
+  const kvm_cpuid_entry2* processor = find_leaf(supported, kLeafSignature);
+  const std::uint32_t own_signature = processor != nullptr ? processor->eax : 0;
+  LaunchedGuest guest{std::nullopt, load_firmware(config.firmware), kvm.create_vm(), {}, {}};
+  const kvm::Vm& vm = guest.vm;
+  if (kvm.capability(KVM_CAP_SET_TSS_ADDR) > 0) vm.set_tss_address(kTssAddress);
+  vm.create_irqchip();
+  vm.create_pit();
+  using enum kvm::Vm::SlotAccess;
+  add_memory(vm, ram, guest.firmware.bytes(), vm.has_read_only_memory() ? kReadOnly : kReadWrite, config.flash);
+  // Further vCPUs start by INIT and SIPI.
+  add_vcpus(guest, supported, config, config.cpu_signature != 0 ? config.cpu_signature : own_signature,
+            sev::kBspResetAddress);
+  return guest;
+}
+
+}  // namespace
+
+LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config) {
+  const kvm::Kvm kvm = kvm::Kvm::open(host);
+  if (config.vcpus > kvm.max_vcpus()) {
+    throw Error(ExitCode::kBadUsage, fmt::format("make {} vCPUs", config.vcpus),
+                fmt::format("the {} host allows {}", host.name(), kvm.max_vcpus()), "Lower --cpus.");
+  }
+  const bool encrypted = config.confidential == Confidential::kSevEs;
+  const kvm::CpuidTable supported = kvm.supported_cpuid();
+  check_address_width(supported, ram, encrypted);
+  if (config.cpu_model != nullptr) {
+    spdlog::debug("the CPU type {} without what this host lacks: {}", config.cpu_model->name,
+                  fmt::join(feature_names(lacking_features(supported, *config.cpu_model)), " "));
+  }
+  return encrypted ? launch_encrypted(host, kvm, supported, ram, config) : launch_plain(kvm, supported, ram, config);
 }
 
 }  // namespace sevisor::vmm

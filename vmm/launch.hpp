@@ -30,8 +30,13 @@ enum class InitApi : std::uint8_t {
   kAuto,    // the newer of those that the kernel has
 };
 
+enum class Confidential : std::uint8_t {
+  kSevEs,
+  kNone,  // a plain guest: the same machine, nothing encrypted or measured
+};
+
 struct LaunchReport {
-  std::string init_api;  // name of the command that made the VM an SEV-ES one
+  std::string init_api;  // name of the command that made the VM an SEV-ES one; empty of a plain guest, as is the rest
   sev::ApiVersion api;
   sev::Digest digest{};  // as this program computes it
   sev::Measurement measurement{};
@@ -56,12 +61,13 @@ struct LaunchConfig {
   // If there is one: called once the guest is measured. The packet it returns goes to the firmware's secret area.
   SecretSource secret = nullptr;
   InitApi init_api = InitApi::kEsInit;
-  const CpuModel* cpu_model = nullptr;  // nullptr: all that the host has
+  Confidential confidential = Confidential::kSevEs;  // if kNone, only vCPUs, CPU and firmware are looked at
+  const CpuModel* cpu_model = nullptr;               // nullptr: all that the host has
 };
 
 // What must live as long as the guest runs; members are destroyed last to first.
 struct LaunchedGuest {
-  kvm::SevDevice sev;
+  std::optional<kvm::SevDevice> sev;  // not of a plain guest
   Mapping firmware;
   kvm::Vm vm;
   std::vector<kvm::Vcpu> vcpus;
@@ -71,6 +77,9 @@ struct LaunchedGuest {
 // `name`: of the file, for messages. Throws Error (kBadUsage) when the image cannot be a SEV-ES guest's firmware.
 // Returns the address at which it wants further vCPUs to start.
 [[nodiscard]] std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name);
+
+// The same for a plain guest, which needs no footer table.
+void check_plain_firmware(std::span<const std::byte> image, std::string_view name);
 
 // Where the firmware wants the table of kernel hashes. Throws Error (kBadUsage) when it verifies no kernel, or wants
 // the table where the guest's low memory (`low_size` bytes from 0) is not.
@@ -83,6 +92,9 @@ struct LaunchedGuest {
 
 // nullopt if the host can run SEV-ES guests, else why not.
 [[nodiscard]] std::optional<std::string> why_no_sev_es(kvm::Host& host);
+
+// The same for plain guests.
+[[nodiscard]] std::optional<std::string> why_no_kvm(kvm::Host& host);
 
 // The guest is ready to run when this returns. `ram` must outlive it. Throws Error.
 [[nodiscard]] LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config);

@@ -22,6 +22,16 @@ void RunState::end(Outcome outcome) {
   [[maybe_unused]] const ssize_t written = ::write(event_.get(), &one, sizeof one);
 }
 
+bool RunState::confine(const ThreadFilter& filter) noexcept {
+  try {
+    filter.confine_this_thread();
+    return true;
+  } catch (const Error& error) {
+    end({error.exit_code(), error.what()});
+    return false;
+  }
+}
+
 std::optional<Outcome> RunState::outcome() const {
   const std::lock_guard lock(mutex_);
   return outcome_;

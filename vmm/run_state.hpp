@@ -7,6 +7,7 @@
 
 #include "base/unique_fd.hpp"
 #include "vmm/outcome.hpp"
+#include "vmm/thread_filter.hpp"
 
 namespace sevisor::vmm {
 
@@ -16,6 +17,9 @@ class RunState {
 
   // Ends the run. The first outcome counts, later ones are dropped. From any thread.
   void end(Outcome outcome);
+
+  // Confines the calling thread of the run; ends the run if that fails. Never throws.
+  [[nodiscard]] bool confine(const ThreadFilter& filter) noexcept;
 
   [[nodiscard]] bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   // Readable once the run has ended.

@@ -12,6 +12,7 @@
 #include "ghcb/exit_name.hpp"
 #include "ghcb/msr_protocol.hpp"
 #include "ghcb/page.hpp"
+#include "vmm/kvm/exit_name.hpp"
 
 namespace sevisor::vmm {
 
@@ -94,6 +95,58 @@ Outcome internal_error(const kvm_run& run, unsigned vcpu) {
                                  internal_error_name(run.internal.suberror), data.empty() ? "" : ", data", data));
 }
 
+// KVM_HC_MAP_GPA_RANGE: the guest says which of its pages are shared. Nothing here depends on it, but what it says must
+// make sense. Linux Documentation/virt/kvm/x86/hypercalls.rst.
+void handle_hypercall(kvm_run& run) {
+  constexpr std::uint64_t kMapGpaRange = 12;
+  constexpr std::uint64_t kPageBits = 12;
+  constexpr auto kNotSupported = static_cast<std::uint64_t>(-1000);  // KVM_ENOSYS
+  constexpr auto kInvalid = static_cast<std::uint64_t>(-22);         // KVM_EINVAL
+  auto& call = run.hypercall;
+  const std::uint64_t first = call.args[0];
+  const std::uint64_t pages = call.args[1];
+  if (call.nr != kMapGpaRange) {
+    call.ret = kNotSupported;
+  } else if (first % (1U << kPageBits) != 0 || pages == 0 || pages > (UINT64_MAX - first) >> kPageBits) {
+    call.ret = kInvalid;
+  } else {
+    call.ret = 0;
+  }
+}
+
+// An exit that nobody asked for, with what KVM says of it.
+Outcome unexpected_exit(const kvm_run& run, unsigned vcpu) {
+  std::string data;
+  switch (run.exit_reason) {
+    case KVM_EXIT_UNKNOWN:
+      data = fmt::format("hardware exit reason {:#x}", run.hw.hardware_exit_reason);
+      break;
+    case KVM_EXIT_EXCEPTION:
+      data = fmt::format("exception {}, error code {:#x}", run.ex.exception, run.ex.error_code);
+      break;
+    case KVM_EXIT_DEBUG:
+      data = fmt::format("exception {} at {:#x}, DR6 {:#x}", run.debug.arch.exception, run.debug.arch.pc,
+                         run.debug.arch.dr6);
+      break;
+    case KVM_EXIT_IOAPIC_EOI:
+      data = fmt::format("vector {}", run.eoi.vector);
+      break;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+      data = fmt::format("MSR {:#x}, data {:#x}, reason {}", run.msr.index, run.msr.data, run.msr.reason);
+      break;
+    case KVM_EXIT_HLT:
+    case KVM_EXIT_SET_TPR:
+    case KVM_EXIT_AP_RESET_HOLD:
+      data = "which only a host without a LAPIC of its own gives";
+      break;
+    default:
+      break;
+  }
+  return crash(vcpu, fmt::format("unexpected exit {} of KVM_RUN, {}{}{}", run.exit_reason,
+                                 kvm::exit_reason_name(run.exit_reason), data.empty() ? "" : ": ", data));
+}
+
 }  // namespace
 
 std::string sev_termination_text(std::uint64_t data, devices::GuestDma* memory) {
@@ -158,8 +211,11 @@ std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned 
                                      run.fail_entry.hardware_entry_failure_reason, run.fail_entry.cpu));
     case KVM_EXIT_INTERNAL_ERROR:
       return internal_error(run, vcpu);
+    case KVM_EXIT_HYPERCALL:
+      handle_hypercall(run);
+      return std::nullopt;
     default:
-      return crash(vcpu, fmt::format("unexpected exit {} of KVM_RUN", run.exit_reason));
+      return unexpected_exit(run, vcpu);
   }
 }
 

@@ -70,6 +70,7 @@ TEST_CASE("a guest is launched in the kernel's order") {
       "open /dev/sev",
       "SEV 1",
       "SEV_ISSUE_CMD",
+      "CHECK_EXTENSION",
       "CREATE_IRQCHIP",
       "CREATE_PIT2",
       "SET_USER_MEMORY_REGION",
@@ -268,4 +269,69 @@ TEST_CASE("a table of kernel hashes is measured behind the firmware, where the f
   CHECK(guest.report.digest != without);
   CHECK_THROWS_AS(check_hashes_area(image, "synth", at.value + table.size() - 1), Error);
   CHECK_THROWS_AS(check_hashes_area(firmware("synth-highreset.fd"), "synth", kMemory), Error);
+}
+
+TEST_CASE("the guest's word on shared pages is asked for where the host can pass it on") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  host.answers[KVM_CHECK_EXTENSION] = [](void* number) {
+    return reinterpret_cast<std::uintptr_t>(number) == KVM_CAP_EXIT_HYPERCALL ? 1 << 12 : 16;
+  };
+  kvm_enable_cap asked{};
+  host.answers[KVM_ENABLE_CAP] = [&](void* argument) {
+    asked = *static_cast<kvm_enable_cap*>(argument);
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  (void)launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+  CHECK(asked.cap == KVM_CAP_EXIT_HYPERCALL);
+  CHECK(asked.args[0] == 1 << 12);
+}
+
+TEST_CASE("memory that cannot be pinned is told with the limit") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  host.answers[KVM_MEMORY_ENCRYPT_REG_REGION] = [](void*) { return -ENOMEM; };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-full.fd");
+  try {
+    (void)launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+    FAIL("it was launched");
+  } catch (const Error& error) {
+    CHECK(error.tried().find("pin 64 MiB") != std::string::npos);
+    CHECK(error.came_back().find("ENOMEM") != std::string::npos);
+    CHECK(error.advice().find("less memory") != std::string::npos);
+  }
+}
+
+TEST_CASE("a plain guest is launched without a word of SEV, its firmware read-only") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  std::vector<kvm_userspace_memory_region> slots;
+  host.answers[KVM_SET_USER_MEMORY_REGION] = [&](void* argument) {
+    slots.push_back(*static_cast<kvm_userspace_memory_region*>(argument));
+    return 0;
+  };
+  bool encryption_leaf = false;
+  host.answers[KVM_SET_CPUID2] = [&](void* argument) {
+    const auto* table = static_cast<const kvm_cpuid2*>(argument);
+    for (unsigned i = 0; i < table->nent; ++i) encryption_leaf |= table->entries[i].function == 0x8000001f;
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-noreset.fd");  // plain guests need no footer table
+  LaunchConfig config{0, 2, 0, image, "synth"};
+  config.confidential = Confidential::kNone;
+  const LaunchedGuest guest = launch(host, ram, config);
+  CHECK(guest.vcpus.size() == 2);
+  CHECK_FALSE(guest.sev);
+  CHECK(guest.report.init_api.empty());
+  REQUIRE(slots.size() == 2);
+  CHECK(slots[0].flags == 0);
+  CHECK(slots[1].flags == KVM_MEM_READONLY);
+  CHECK_FALSE(encryption_leaf);
+  CHECK(std::none_of(host.calls.begin(), host.calls.end(), [](const std::string& call) {
+    return call.starts_with("SEV") || call == "REG_REGION" || call == "open /dev/sev";
+  }));
 }

@@ -1,5 +1,9 @@
 #include <catch2/catch.hpp>
+#include <sched.h>
 #include <string>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <vector>
 
 #include "base/error.hpp"
@@ -7,6 +11,7 @@
 #include "vmm/memory_map.hpp"
 #include "vmm/platform.hpp"
 #include "vmm/size_text.hpp"
+#include "vmm/vcpu_threads.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;
@@ -158,4 +163,40 @@ TEST_CASE("the platform has the flash where it is mapped, and PCI's configuratio
   CHECK_FALSE(write(0xffe02000, 0));  // the firmware's memory
   std::byte value{};
   CHECK(mmio.read(devices::kPciEcamBase, std::span(&value, 1)));
+}
+
+TEST_CASE("guest memory lies so that large pages fit, and no child process has it") {
+  const GuestRam ram(make_memory_map(std::uint64_t{33} << 20), HugePages::kTransparent);
+  std::byte* const begin = ram.regions()[0].memory.data();
+  CHECK(reinterpret_cast<std::uintptr_t>(begin) % (2 << 20) == 0);
+  begin[0] = std::byte{1};
+  begin[(33 << 20) - 1] = std::byte{1};
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    unsigned char resident = 0;
+    ::_exit(::mincore(begin, 1, &resident) == 0 ? 1 : 7);  // ENOMEM: not mapped
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  CHECK(WEXITSTATUS(status) == 7);
+}
+
+TEST_CASE("huge pages that are not there, or do not divide the memory, are told") {
+  CHECK_THROWS_AS(GuestRam(make_memory_map(std::uint64_t{33} << 20), HugePages::k2M), Error);
+  CHECK_THROWS_AS(GuestRam(make_memory_map(std::uint64_t{1} << 40), HugePages::k2M), Error);
+}
+
+TEST_CASE("lists of CPUs are read, and CPUs that this process may not use refused") {
+  cpu_set_t allowed;
+  REQUIRE(::sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  unsigned first = 0;
+  while (!CPU_ISSET(first, &allowed)) ++first;
+  const std::string one = std::to_string(first);
+  CHECK(parse_cpu_list(one) == std::vector<unsigned>{first});
+  CHECK(parse_cpu_list(one + "," + one) == std::vector<unsigned>{first, first});
+  CHECK(parse_cpu_list(one + "-" + one) == std::vector<unsigned>{first});
+  for (const std::string bad : {"", "x", "-1", "1-0", "0,", ",0", "0-", "1000", "0x1", "99999999999"}) {
+    INFO(bad);
+    CHECK_THROWS_AS(parse_cpu_list(bad), Error);
+  }
 }

@@ -246,3 +246,36 @@ TEST_CASE_METHOD(Fixture, "vCPUs inside KVM_RUN are taken out of it when the run
   threads.stop();
   CHECK(state.outcome()->code == 36);
 }
+
+TEST_CASE_METHOD(Fixture, "hypercalls about shared pages are answered, others refused") {
+  const auto call = [&](std::uint64_t number, std::uint64_t address, std::uint64_t pages) {
+    run().exit_reason = KVM_EXIT_HYPERCALL;
+    run().hypercall.nr = number;
+    run().hypercall.args[0] = address;
+    run().hypercall.args[1] = pages;
+    run().hypercall.args[2] = 0x10;
+    CHECK_FALSE(handle());
+    return static_cast<std::int64_t>(run().hypercall.ret);
+  };
+  CHECK(call(12, 0x1000, 16) == 0);
+  CHECK(call(12, 0x1001, 16) == -22);
+  CHECK(call(12, 0x1000, 0) == -22);
+  CHECK(call(12, 0x1000, UINT64_MAX) == -22);
+  CHECK(call(11, 0x1000, 1) == -1000);
+}
+
+TEST_CASE_METHOD(Fixture, "an exit that nobody asked for is reported with its data") {
+  const auto reason = [&](std::uint32_t number) {
+    run().exit_reason = number;
+    const auto outcome = handle();
+    REQUIRE(outcome);
+    CHECK(outcome->code == 33);
+    return outcome->reason;
+  };
+  run().hw.hardware_exit_reason = 0x4d;
+  CHECK(has(reason(KVM_EXIT_UNKNOWN), "hardware exit reason 0x4d"));
+  run().msr.index = 0xc0010130;
+  run().msr.data = 0x42;
+  CHECK(has(reason(KVM_EXIT_X86_WRMSR), "MSR 0xc0010130, data 0x42"));
+  CHECK(has(reason(KVM_EXIT_HLT), "LAPIC"));
+}

@@ -106,6 +106,7 @@ void check_launch(vmm::InitApi api) {
        init2 ? command(22, {{"vmsa_features", "0x0"}, {"flags", 0}, {"ghcb_version", 0}})
              : command(1)},  // version 0: the newest
       {"SEV_PLATFORM_STATUS", {{"fd", sev_fd}, {"answer", {{"error", 0}, {"status", {{"api_major", 1}}}}}}},
+      {"KVM_CHECK_EXTENSION", {{"request", 201}}},  // KVM_CAP_EXIT_HYPERCALL
       {"KVM_CREATE_IRQCHIP", {{"fd", vm_fd}}},
       {"KVM_CREATE_PIT2", {{"request", {{"flags", 1}}}}},
       {"KVM_SET_USER_MEMORY_REGION",

@@ -14,26 +14,25 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
 #include "sev/cpu_type.hpp"
 #include "sev/encoding.hpp"
 #include "sev/footer_table.hpp"
 #include "sev/policy.hpp"
+#include "vmm/cli/host_choice.hpp"
 #include "vmm/cli/log.hpp"
 #include "vmm/guest_checker.hpp"
 #include "vmm/guest_run.hpp"
 #include "vmm/initrd.hpp"
 #include "vmm/input_file.hpp"
 #include "vmm/json_report.hpp"
-#include "vmm/kvm/kernel_host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/recent_events.hpp"
 #include "vmm/size_text.hpp"
 #include "vmm/trace_writer.hpp"
-#include "vmm/tracing_host.hpp"
 #include "vmm/variable_store.hpp"
+#include "vmm/vcpu_threads.hpp"
 
 namespace sevisor::cli {
 
@@ -95,31 +94,27 @@ std::optional<std::int64_t> parse_rtc(std::string_view text) {
   return parse_number<std::int64_t>("--rtc", text, 0, kMaxRtcTime);
 }
 
-// `known`: sessions are made for a platform with certificates, so it must be this machine's own.
-std::unique_ptr<kvm::Host> make_emulated_host(bool known, kvm::Observer& observer, bool watch_memory) {
-  emulator::EmulatedHostOptions options;
-  options.observer = &observer;
-  options.watch_memory = watch_memory;
-  if (known) options.identity = emulator::load_platform_identity(emulator::platform_identity_folder());
-  return emulator::make_emulated_host(options);
+vmm::HugePages parse_huge_pages(std::string_view text) {
+  if (text == "off") return vmm::HugePages::kOff;
+  if (text == "transparent") return vmm::HugePages::kTransparent;
+  if (text == "2M") return vmm::HugePages::k2M;
+  if (text == "1G") return vmm::HugePages::k1G;
+  refuse("--hugepages", text, "no such kind", "Choose one of off, transparent, 2M, 1G.");
 }
 
-// The host that `choice` asks for; says so when `auto` falls back.
-std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kvm::Observer& observer, bool check) {
-  if (choice == "emulated") return make_emulated_host(known, observer, check);
-  auto kernel = kvm::make_kernel_host();
-  const std::optional<std::string> reason = vmm::why_no_sev_es(*kernel);
-  if (!reason && check) {
-    throw Error(ExitCode::kBadUsage, "check the guest on this machine's kernel host", "silicon hides what it does",
-                "Give --host emulated with --check.");
+vmm::Confidential parse_confidential(const CLI::App& command, const RunOptions& options) {
+  if (options.confidential == "sev-es") return vmm::Confidential::kSevEs;
+  if (options.confidential != "none") {
+    refuse("--confidential", options.confidential, "no such kind of guest", "Choose sev-es or none.");
   }
-  if (!reason) return vmm::make_tracing_host(std::move(kernel), observer);
-  if (choice == "kernel") {
-    throw Error(ExitCode::kHostCannot, "run an SEV-ES guest on this machine's kernel host", *reason,
-                "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
+  for (const char* option : {"--policy", "--init-api", "--kernel-hashes", "--dh-cert", "--session", "--secret",
+                             "--secret-header", "--secret-payload", "--launch-report", "--check"}) {
+    if (command.count(option) != 0) {
+      throw Error(ExitCode::kBadUsage, fmt::format("use {} with --confidential none", option),
+                  "a plain guest is neither encrypted nor measured", "Leave out one of them.");
+    }
   }
-  spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
-  return make_emulated_host(known, observer, check);
+  return vmm::Confidential::kNone;
 }
 
 // Whether hashes of the kernel are measured. Unasked, if somebody can verify the measurement: who has a session.
@@ -152,12 +147,6 @@ std::optional<vmm::VariableStore> open_variables(const CLI::App& command, const 
   const std::optional<std::string> beside = vmm::find_variables_of(options.firmware);
   if (!beside) return std::nullopt;
   return vmm::VariableStore::forget(*beside);
-}
-
-void check_host_name(const std::string& host) {
-  if (host != "auto" && host != "kernel" && host != "emulated") {
-    refuse("--host", host, "no such host", "Choose one of auto, kernel, emulated.");
-  }
 }
 
 void report_launch(const vmm::LaunchReport& report, std::uint32_t policy) {
@@ -226,6 +215,21 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
                   "the guest's date at its start: now, or seconds since 1970\n"
                   "(default: now; on the emulated host, whose time is virtual, 2026-01-01)")
       ->type_name("TIME");
+  run->add_option(
+         "--hugepages", options.hugepages,
+         "the guest's memory in huge pages: transparent asks the system for them, 2M and 1G take reserved ones")
+      ->type_name("off|transparent|2M|1G")
+      ->capture_default_str();
+  run->add_option("--pin", options.pin, "CPUs of the host, as 0-3,8; vCPUs are bound to them in turn")
+      ->type_name("CPUS");
+  run->add_option("--seccomp", options.seccomp,
+                  "take system calls that they do not need from the threads that serve the guest")
+      ->type_name("on|off")
+      ->capture_default_str();
+  run->add_option("--confidential", options.confidential,
+                  "none: a plain guest on the same machine, nothing encrypted or measured, on the kernel's host")
+      ->type_name("sev-es|none")
+      ->capture_default_str();
   run->add_option("--init-api", options.init_api,
                   "the KVM call that makes the guest; the launch digest depends on it.\n"
                   "auto: init2 if the kernel has it (Linux 6.10), else es-init")
@@ -258,12 +262,23 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   // Everything that can be wrong is looked at before a host or guest exists.
   vmm::RunConfig config;
   check_host_name(options.host);
+  config.confidential = parse_confidential(command, options);
+  const bool plain = config.confidential == vmm::Confidential::kNone;
   config.init_api = parse_init_api(options.init_api);
+  if (options.seccomp != "on" && options.seccomp != "off") {
+    refuse("--seccomp", options.seccomp, "no such choice", "Choose on or off.");
+  }
+  config.confine = options.seccomp == "on";
+  config.huge_pages = parse_huge_pages(options.hugepages);
+  if (command.count("--pin") != 0) config.pin = vmm::parse_cpu_list(options.pin);
   config.policy = sev::parse_policy(options.policy);
   sev::require_sev_es_policy(config.policy);
   config.vcpus = parse_number<unsigned>("--cpus", options.cpus, 1, kMaxVcpus);
-  config.cpu_signature = sev::cpu_signature(sev::find_cpu_type(options.cpu_type));
-  config.cpu_model = vmm::find_cpu_model(options.cpu_type);
+  // A plain guest sees the host's own processor unless it is told otherwise.
+  if (!plain || command.count("--cpu-type") != 0) {
+    config.cpu_signature = sev::cpu_signature(sev::find_cpu_type(options.cpu_type));
+    config.cpu_model = vmm::find_cpu_model(options.cpu_type);
+  }
   config.memory = vmm::parse_size("--memory", options.memory);
   (void)vmm::make_memory_map(config.memory);
   if (command.count("--timeout") != 0) config.timeout = parse_timeout(options.timeout);
@@ -321,7 +336,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   const auto launched = [&](const vmm::LaunchReport& launch) {
     if (std::exchange(told, true)) return;
     report.launch = launch;
-    report_launch(launch, config.policy);
+    if (!plain) report_launch(launch, config.policy);
     if (launch_file) launch_file->write(vmm::json_launch_report(report));
   };
   config.secret = make_secret_source(options.owner, config.timeout, launched);
@@ -340,8 +355,10 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     observers.add(checker.emplace());
     config.checker = &*checker;
   }
+  const bool known = options.owner.has_session();
   const std::unique_ptr<kvm::Host> host = wrap_host(
-      choose_host(options.host, options.owner.has_session(), observers, checker.has_value()), options.wrappers);
+      plain ? plain_host(options.host, observers) : choose_host(options.host, known, observers, checker.has_value()),
+      options.wrappers);
   report.host = host->name();
   if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));

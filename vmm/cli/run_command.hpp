@@ -23,6 +23,10 @@ struct RunOptions {
   std::string memory = "512M";
   std::string policy;
   std::string host = "auto";
+  std::string hugepages = "off";
+  std::string pin;
+  std::string seccomp = "on";
+  std::string confidential = "sev-es";
   std::string init_api = "es-init";
   std::string timeout;
   std::string expect;

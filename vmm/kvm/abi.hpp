@@ -49,11 +49,34 @@ static_assert(KVM_MEMORY_ENCRYPT_OP == 0xc008aeba && KVM_MEMORY_ENCRYPT_REG_REGI
 static_assert(KVM_MEMORY_ENCRYPT_UNREG_REGION == 0x8010aebc);
 static_assert(KVM_IRQ_LINE == 0x4008ae61 && KVM_CREATE_PIT2 == 0x4040ae77);
 static_assert(SEV_ISSUE_CMD == 0xc0105300);
+static_assert(KVM_GET_API_VERSION == 0xae00 && KVM_CREATE_VM == 0xae01 && KVM_CHECK_EXTENSION == 0xae03);
+static_assert(KVM_GET_VCPU_MMAP_SIZE == 0xae04 && KVM_CREATE_VCPU == 0xae41 && KVM_RUN == 0xae80);
+static_assert(KVM_CREATE_IRQCHIP == 0xae60 && KVM_SET_TSS_ADDR == 0xae47 && KVM_IRQ_LINE_STATUS == 0xc008ae67);
+static_assert(KVM_GET_REGS == 0x8090ae81 && KVM_SET_REGS == 0x4090ae82);
+static_assert(KVM_GET_SREGS == 0x8138ae83 && KVM_SET_SREGS == 0x4138ae84);
+static_assert(KVM_GET_SREGS2 == 0x8140aecc && KVM_SET_SREGS2 == 0x4140aecd);
+static_assert(KVM_GET_FPU == 0x81a0ae8c && KVM_SET_FPU == 0x41a0ae8d);
+static_assert(KVM_GET_XCRS == 0x8188aea6 && KVM_SET_XCRS == 0x4188aea7);
+static_assert(KVM_GET_MP_STATE == 0x8004ae98 && KVM_SET_MP_STATE == 0x4004ae99);
+static_assert(KVM_GET_VCPU_EVENTS == 0x8040ae9f && KVM_SET_VCPU_EVENTS == 0x4040aea0);
+static_assert(KVM_GET_LAPIC == 0x8400ae8e && KVM_SET_LAPIC == 0x4400ae8f);
+static_assert(KVM_GET_DEBUGREGS == 0x8080aea1 && KVM_SET_DEBUGREGS == 0x4080aea2);
+static_assert(KVM_IRQFD == 0x4020ae76 && KVM_IOEVENTFD == 0x4040ae79 && KVM_SIGNAL_MSI == 0x4020aea5);
+static_assert(KVM_GET_DEVICE_ATTR == 0x4018aee2 && KVM_HAS_DEVICE_ATTR == 0x4018aee3);
+static_assert(KVM_GET_CLOCK == 0x8030ae7c && KVM_SET_CLOCK == 0x4030ae7b && sizeof(kvm_clock_data) == 48);
+static_assert(KVM_REGISTER_COALESCED_MMIO == 0x4010ae67 && KVM_UNREGISTER_COALESCED_MMIO == 0x4010ae68);
+static_assert(sizeof(kvm_segment) == 24 && sizeof(kvm_dtable) == 16 && sizeof(kvm_coalesced_mmio_zone) == 16);
+static_assert(sizeof(kvm_irq_routing_irqchip) == 8 && sizeof(kvm_irq_routing_msi) == 16);
+static_assert(sizeof(kvm_guest_debug) == 72 && sizeof(kvm_interrupt) == 4 && sizeof(kvm_msr_filter) == 392);
 
 // struct kvm_run, at the offsets that user space of any kernel version relies on.
 static_assert(offsetof(kvm_run, immediate_exit) == 1 && offsetof(kvm_run, exit_reason) == 8);
 static_assert(offsetof(kvm_run, if_flag) == 13 && offsetof(kvm_run, apic_base) == 24);
 static_assert(offsetof(kvm_run, io.data_offset) == 40 && offsetof(kvm_run, mmio.data) == 40);
+static_assert(offsetof(kvm_run, hypercall.args) == 40 && offsetof(kvm_run, hypercall.ret) == 88);
+static_assert(offsetof(kvm_run, fail_entry.cpu) == 40 && offsetof(kvm_run, internal.data) == 40);
+static_assert(offsetof(kvm_run, msr.index) == 44 && offsetof(kvm_run, msr.data) == 48 &&
+              offsetof(kvm_run, eoi.vector) == 32);
 static_assert(offsetof(kvm_run, mmio.len) == 48 && offsetof(kvm_run, mmio.is_write) == 52);
 static_assert(offsetof(kvm_run, system_event.ndata) == 36 && offsetof(kvm_run, system_event.data) == 40);
 static_assert(offsetof(kvm_run, kvm_valid_regs) == 288 && sizeof(kvm_run) == 2352);

@@ -306,6 +306,7 @@ constexpr Ioctl kIoctls[] = {
     {KVM_HAS_DEVICE_ATTR, "KVM_HAS_DEVICE_ATTR", device_attr_of, nullptr},
     {KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", nullptr, nullptr},
     {KVM_CREATE_PIT2, "KVM_CREATE_PIT2", pit_of, nullptr},
+    {KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", value_of, nullptr},
     {KVM_ENABLE_CAP, "KVM_ENABLE_CAP", enable_cap_of, nullptr},
     {KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", slot_of, nullptr},
     {KVM_MEMORY_ENCRYPT_OP, "KVM_MEMORY_ENCRYPT_OP", sev_command_of, sev_answer_of},

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include "sev/firmware_status.hpp"
 
@@ -61,6 +62,18 @@ std::string failure_text(int error_number, std::uint32_t firmware_status) {
   }
   return fmt::format("{}; the Secure Processor says {}", errno_text(error_number),
                      sev::firmware_status_text(firmware_status));
+}
+
+std::string pinning_advice(std::uint64_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return "Give the guest less memory: the system has not so much to pin.";
+  }
+  return fmt::format(
+      "An encrypted guest's memory is pinned, and counts as locked: this process may lock {} KiB, and wanted {} KiB "
+      "more. "
+      "Raise the limit ('ulimit -l', or memlock in /etc/security/limits.conf), or give the guest less memory.",
+      limit.rlim_cur >> 10, wanted >> 10);
 }
 
 void throw_failure(std::string tried, int error_number, std::uint32_t firmware_status, std::string advice) {

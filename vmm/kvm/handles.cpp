@@ -152,6 +152,15 @@ void Vm::sev_init2(const SevInit& init) const {
   sev_command(kSevInit2, &copy, "make the VM an SEV-ES one (KVM_SEV_INIT2)");
 }
 
+void Vm::report_hypercall(unsigned number) const {
+  kvm_enable_cap cap{};
+  cap.cap = KVM_CAP_EXIT_HYPERCALL;
+  cap.args[0] = 1U << number;
+  if (fd_.ioctl(KVM_ENABLE_CAP, &cap) < 0) {
+    throw_failure("take the guest's word on shared pages (KVM_ENABLE_CAP, KVM_CAP_EXIT_HYPERCALL)", errno);
+  }
+}
+
 void Vm::create_irqchip() const {
   if (fd_.ioctl(KVM_CREATE_IRQCHIP) < 0) throw_failure("create the interrupt controllers (KVM_CREATE_IRQCHIP)", errno);
 }
@@ -160,6 +169,12 @@ void Vm::create_pit() const {
   kvm_pit_config config{};
   config.flags = KVM_PIT_SPEAKER_DUMMY;
   if (fd_.ioctl(KVM_CREATE_PIT2, &config) < 0) throw_failure("create the interval timer (KVM_CREATE_PIT2)", errno);
+}
+
+void Vm::set_tss_address(std::uint32_t address) const {
+  if (fd_.ioctl_value(KVM_SET_TSS_ADDR, address) < 0) {
+    throw_failure("set aside pages for real mode (KVM_SET_TSS_ADDR)", errno);
+  }
 }
 
 void Vm::set_memory_slot(std::uint32_t slot, Gpa at, std::span<std::byte> memory, SlotAccess access) const {
@@ -184,7 +199,7 @@ void Vm::register_encrypted_region(std::span<std::byte> memory) const {
   kvm_enc_region region{address_of(memory.data()), memory.size()};
   if (fd_.ioctl(KVM_MEMORY_ENCRYPT_REG_REGION, &region) < 0) {
     throw_failure(fmt::format("pin {} of guest memory (KVM_MEMORY_ENCRYPT_REG_REGION)", size_text(memory.size())),
-                  errno);
+                  errno, 0, errno == ENOMEM ? pinning_advice(memory.size()) : std::string());
   }
 }
 

@@ -89,6 +89,10 @@ class Vm {
   // most unless `init` says less.
   void sev_init2(const SevInit& init = {}) const;
 
+  // Lets a hypercall (KVM_HC_*) exit to user space; Kvm::capability(KVM_CAP_EXIT_HYPERCALL) has a bit for each that
+  // may.
+  void report_hypercall(unsigned number) const;
+
   void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
   void create_pit() const;      // with port 0x61, whose gate bit guests need to calibrate; needs the irqchip
 
@@ -98,6 +102,8 @@ class Vm {
                        SlotAccess access = SlotAccess::kReadWrite) const;
   // Whether this VM can have read-only memory: those of the newer, typed kind of SEV-ES VM cannot (Linux 6.11).
   [[nodiscard]] bool has_read_only_memory() const noexcept;
+  // Three pages that Intel's processors may need for a guest in real mode; others take no notice.
+  void set_tss_address(std::uint32_t address) const;
   // Pins what will be encrypted.
   void register_encrypted_region(std::span<std::byte> memory) const;
   // The opposite, with the same memory. The host writes its caches back: what the guest last wrote is there, encrypted.
