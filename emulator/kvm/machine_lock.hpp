@@ -1,4 +1,5 @@
-// The lock over a VM's state. The thread that runs the vCPUs holds it nearly always; others get it between two slices.
+// The lock over the state of a host's VMs. The thread that runs vCPUs holds it nearly always; others get it between two
+// slices.
 #pragma once
 
 #include <atomic>

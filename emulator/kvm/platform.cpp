@@ -69,6 +69,11 @@ std::uint32_t Platform::take_asid(GuestMemory& memory) {
   return asid;
 }
 
+void Platform::move_asid(std::uint32_t asid, GuestMemory& memory) {
+  const std::lock_guard lock(mutex_);
+  guests_[asid] = &memory;
+}
+
 void Platform::give_back_asid(std::uint32_t asid) {
   const std::lock_guard lock(mutex_);
   guests_.erase(asid);

@@ -9,6 +9,7 @@
 #include "base/mapping.hpp"
 #include "emulator/kvm/descriptor_table.hpp"
 #include "emulator/kvm/emulated_host.hpp"
+#include "emulator/kvm/machine_lock.hpp"
 #include "emulator/memory/guest_memory.hpp"
 #include "emulator/psp/secure_processor.hpp"
 
@@ -24,6 +25,8 @@ class Platform final : public MemoryController {
 
   [[nodiscard]] const EmulatedHostOptions& options() const noexcept { return options_; }
   [[nodiscard]] DescriptorTable& descriptors() noexcept { return descriptors_; }
+  // Over the state of all VMs: one runs at a time. Two of them may share memory and key.
+  [[nodiscard]] MachineLock& machine_lock() noexcept { return machine_lock_; }
 
   // One command at a time, as on the mailbox. `error` gets the status.
   template <class Buffer>
@@ -44,6 +47,8 @@ class Platform final : public MemoryController {
 
   // An ASID for `memory`'s guest; 0 when none is left.
   std::uint32_t take_asid(GuestMemory& memory);
+  // The ASID's guest has become another VM's.
+  void move_asid(std::uint32_t asid, GuestMemory& memory);
   // After DEACTIVATE.
   void give_back_asid(std::uint32_t asid);
 
@@ -58,6 +63,7 @@ class Platform final : public MemoryController {
 
   EmulatedHostOptions options_;
   DescriptorTable descriptors_;
+  MachineLock machine_lock_;
   mutable std::mutex mutex_;
   Mapping tmr_;  // the trusted memory region: reserved for the Secure Processor, never looked at
   std::map<std::uint32_t, GuestMemory*> guests_;  // by ASID

@@ -29,6 +29,10 @@ void Scheduler::signal(Seat& seat) {
   [[maybe_unused]] const auto written = ::write(seat.event, &one, sizeof one);
 }
 
+bool Scheduler::busy() const {
+  return std::any_of(seats_.begin(), seats_.end(), [](const Seat& seat) { return seat.inside; });
+}
+
 void Scheduler::wake() {
   if (runner_ && idle_) signal(seats_[*runner_]);
 }

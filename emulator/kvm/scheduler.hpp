@@ -61,6 +61,8 @@ class Scheduler {
   std::size_t add(Turn& turn);
   // KVM_RUN of this vCPU, with the machine locked; it is unlocked while waiting. Returns KVM_RUN's result.
   int run(std::size_t index, const SignalGate& signals);
+  // Some thread is inside run().
+  [[nodiscard]] bool busy() const;
   // Something outside has changed: an interrupt line, say. With the machine locked.
   void wake();
 

@@ -37,6 +37,9 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   [[nodiscard]] std::span<std::byte> vmsa_page() const noexcept { return vmsa_page_.bytes(); }
   // ... and the page is ciphertext now.
   void set_protected();
+  [[nodiscard]] bool is_protected() const noexcept { return protected_; }
+  // VMSA and GHCB state of a vCPU that was parked, whose VM is given up. All else user space carries over.
+  void take_over(Vcpu& from);
   // Puts the state of a vCPU that has run into its VMSA page, encrypted. The processor holds it in between.
   void park();
 
@@ -158,7 +161,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::uint64_t cr4_ = 0;
   std::uint64_t efer_ = 0;
   std::uint64_t guest_xcr0_ = 1;
-  ghcb::PortAccess port_{};  // under way in user space
+  std::optional<std::uint64_t> ghcb_msr_taken_;  // with the VMSA of another vCPU
+  ghcb::PortAccess port_{};                      // under way in user space
   ghcb::MmioAccess mmio_{};
   enum class UserExit { kNone, kPort, kMmio } user_exit_ = UserExit::kNone;
   std::optional<Gpa> ghcb_page_;  // that the last request came through

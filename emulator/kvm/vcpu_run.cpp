@@ -50,7 +50,7 @@ bool Vcpu::prepare_cpu() {
       if (const std::uint32_t bits = sizes->eax & 0xff; bits >= 36 && bits <= 51) config.physical_bits = bits;
     }
     cpu_ = std::make_unique<Cpu>(config, vm_.memory(), vm_.code(), vm_.clock());
-    cpu_->set_ghcb_msr(service_.initial_msr());
+    cpu_->set_ghcb_msr(ghcb_msr_taken_.value_or(service_.initial_msr()));
   }
   sev::Vmsa state{};
   vm_.memory().decrypt_host(vmsa_page_.data(), std::as_writable_bytes(std::span(&state, 1)));

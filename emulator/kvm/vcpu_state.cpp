@@ -67,6 +67,7 @@ Vcpu::~Vcpu() = default;
 
 int Vcpu::ioctl(unsigned long request, void* argument) {
   const std::lock_guard lock(vm_.lock());
+  if (vm_.dead()) return -EIO;
   if (hidden() && std::ranges::find(kRegisterIoctls, request & 0xffffffff) != std::end(kRegisterIoctls)) return -EINVAL;
   return dispatch<Vcpu>(*this, kIoctls, request, argument, -EINVAL);
 }
@@ -97,6 +98,18 @@ void Vcpu::park() {
   cpu_->save(state);
   vm_.memory().store_private(vmsa_page_.data(), std::as_bytes(std::span(&state, 1)));
   loaded_ = false;
+}
+
+void Vcpu::take_over(Vcpu& from) {
+  vmsa_page_ = std::move(from.vmsa_page_);
+  ghcb_msr_taken_ = from.cpu_ ? std::optional(from.cpu_->ghcb_msr()) : from.ghcb_msr_taken_;
+  service_.take_over(from.service_);
+  protected_ = std::exchange(from.protected_, false);
+  held_ = from.held_;
+  started_by_sipi_ = from.started_by_sipi_;
+  cr4_ = from.cr4_;
+  guest_xcr0_ = from.guest_xcr0_;
+  from.cpu_.reset();
 }
 
 bool Vcpu::hidden() const { return protected_ && vm_.has_protected_state(); }
@@ -279,6 +292,17 @@ int Vcpu::get_vcpu_events(void* argument) {
   if (const Irqchip* chip = vm_.irqchip()) events.nmi.pending = chip->nmi_pending(index_);
   events.nmi.masked = nmi_masked_;
   events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING;
+  if (const ghcb::Event event = ghcb::decode_event(reinjection_); event.valid) {
+    if (event.type == ghcb::EventType::kExternal) {
+      events.interrupt.injected = 1;
+      events.interrupt.nr = event.vector;
+    } else if (event.type == ghcb::EventType::kException) {
+      events.exception.injected = 1;
+      events.exception.nr = event.vector;
+      events.exception.has_error_code = event.has_error_code;
+      events.exception.error_code = event.error_code;
+    }
+  }
   return put_user(argument, events) ? 0 : -EFAULT;
 }
 int Vcpu::set_vcpu_events(void* argument) {

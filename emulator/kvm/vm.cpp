@@ -40,18 +40,26 @@ const Ioctl<Vm> Vm::kIoctls[] = {
 };
 
 Vm::Vm(std::shared_ptr<Platform> platform, unsigned long type)
-    : platform_(std::move(platform)), code_(make_code_cache()), scheduler_(lock_, *this), type_(type) {}
+    : platform_(std::move(platform)),
+      code_(make_code_cache()),
+      scheduler_(platform_->machine_lock(), *this),
+      type_(type) {}
 
 Vm::~Vm() {
+  const std::lock_guard lock(this->lock());
   if (sev_.handle != 0) {
     for (const auto& vcpu : vcpus_) vcpu->park();
   }
   vcpus_.clear();
+  leave_owner();
   decommission();
 }
 
 int Vm::ioctl(unsigned long request, void* argument) {
-  const std::lock_guard lock(lock_);
+  std::shared_ptr<Vm> kept;  // outlives the lock
+  const std::lock_guard lock(this->lock());
+  if (dead_) return -EIO;
+  keep_ = &kept;
   return dispatch<Vm>(*this, kIoctls, request, argument, -ENOTTY);
 }
 
@@ -110,6 +118,8 @@ int Vm::enable_cap(void* argument) {
     }
     return 0;
   }
+  if (cap.cap == KVM_CAP_VM_COPY_ENC_CONTEXT_FROM) return mirror_context(cap.args[0]);
+  if (cap.cap == KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM) return move_context(cap.args[0]);
   return -EINVAL;
 }
 

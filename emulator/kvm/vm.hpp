@@ -30,7 +30,9 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int ioctl(unsigned long request, void* argument);
 
   // --- for the vCPUs; with the machine locked ---
-  [[nodiscard]] MachineLock& lock() noexcept { return lock_; }
+  [[nodiscard]] MachineLock& lock() noexcept { return platform_->machine_lock(); }
+  // Its context was moved away: each ioctl of it and its vCPUs is EIO.
+  [[nodiscard]] bool dead() const noexcept { return dead_; }
   [[nodiscard]] Scheduler& scheduler() noexcept { return scheduler_; }
   [[nodiscard]] Platform& platform() noexcept { return *platform_; }
   [[nodiscard]] GuestMemory& memory() noexcept { return memory_; }
@@ -63,6 +65,13 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int set_clock(void* argument);
   int enable_cap(void* argument);
   int get_tsc_khz(void* argument);
+  // --- vm_sev_context.cpp: KVM_CAP_VM_COPY_ENC_CONTEXT_FROM, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM ---
+  int mirror_context(std::uint64_t source_fd);
+  int move_context(std::uint64_t source_fd);
+  [[nodiscard]] std::shared_ptr<Vm> find_vm(std::uint64_t fd) const;
+  void leave_owner();
+
+  // --- vm.cpp again ---
   std::optional<std::chrono::nanoseconds> time_to_next_event() override;
   void skip_to_next_event() override;
 
@@ -125,7 +134,6 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   };
 
   std::shared_ptr<Platform> platform_;
-  MachineLock lock_;
   VirtualClock clock_;
   GuestMemory memory_;
   std::unique_ptr<CodeCache, void (*)(CodeCache*)> code_;
@@ -145,6 +153,11 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   };
 
   unsigned long type_;
+  bool dead_ = false;
+  std::shared_ptr<Vm> owner_;  // of a mirror: whose context it shares
+  std::vector<Vm*> mirrors_;
+  // Where the running ioctl keeps another VM until the lock is free: it may be the last who knows it.
+  std::shared_ptr<Vm>* keep_ = nullptr;
   SevContext sev_;
   bool vmsas_encrypted_ = false;
   std::uint64_t ap_jump_table_ = 0;
@@ -155,6 +168,7 @@ class VmFile final : public File {
  public:
   explicit VmFile(std::shared_ptr<Vm> vm) : vm_(std::move(vm)) {}
   int ioctl(unsigned long request, void* argument) override { return vm_->ioctl(request, argument); }
+  [[nodiscard]] const std::shared_ptr<Vm>& vm() const noexcept { return vm_; }
 
  private:
   std::shared_ptr<Vm> vm_;

@@ -44,10 +44,17 @@ const Ioctl<Vm> Vm::kSevCommands[] = {
     {KVM_SEV_GET_ATTESTATION_REPORT, &Vm::attestation_report},
 };
 
+// What a mirror may ask for: the rest is its owner's.
+namespace {
+constexpr std::uint32_t kMirrorCommands[] = {KVM_SEV_LAUNCH_UPDATE_VMSA, KVM_SEV_GUEST_STATUS, KVM_SEV_DBG_DECRYPT,
+                                             KVM_SEV_DBG_ENCRYPT};
+}
+
 int Vm::memory_encrypt_op(void* argument) {
   if (argument == nullptr) return 0;  // asks whether SEV is there
   kvm_sev_cmd command{};
   if (!get_user(command, argument)) return -EFAULT;
+  if (owner_ != nullptr && std::ranges::find(kMirrorCommands, command.id) == std::end(kMirrorCommands)) return -EINVAL;
   const auto* row = std::find_if(std::begin(kSevCommands), std::end(kSevCommands),
                                  [&](const Ioctl<Vm>& r) { return r.request == command.id; });
   if (row == std::end(kSevCommands)) return -EINVAL;
@@ -144,6 +151,7 @@ int Vm::debug(kvm_sev_cmd& command, bool encrypt) {
 
 int Vm::register_region(void* argument) {
   if (!encrypted()) return -ENOTTY;
+  if (owner_ != nullptr) return -EINVAL;
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;
   if (region.size == 0 || wraps(region.addr, region.size)) return -EINVAL;
@@ -153,6 +161,7 @@ int Vm::register_region(void* argument) {
 }
 
 int Vm::unregister_region(void* argument) {
+  if (owner_ != nullptr) return -EINVAL;
   if (!encrypted()) return -ENOTTY;
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;

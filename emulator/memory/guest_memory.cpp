@@ -72,29 +72,13 @@ struct Piece {
   bool read_only;
 };
 
-}  // namespace
-
-struct GuestMemory::Impl {
+// What guests with one key share: the memory that is encrypted with it, by the VMM's addresses. One guest, but for
+// mirrors of it.
+struct Domain {
   std::vector<std::unique_ptr<Backing>> backings;  // by order of creation
-  std::vector<Slot> slots;
-  std::vector<Piece> pieces;  // by GPA
-  std::size_t last_piece = 0;
   std::uint64_t next_spa = kFirstSpa;
   std::unique_ptr<PageCipher> cipher;
   std::vector<PageObserver*> observers;
-
-  Piece* find(Gpa gpa) {
-    if (last_piece < pieces.size()) {
-      Piece& last = pieces[last_piece];
-      if (gpa.value - last.gpa.value < last.size) return &last;
-    }
-    auto after = std::upper_bound(pieces.begin(), pieces.end(), gpa, [](Gpa g, const Piece& p) { return g < p.gpa; });
-    if (after == pieces.begin()) return nullptr;
-    --after;
-    if (gpa - after->gpa >= after->size) return nullptr;
-    last_piece = static_cast<std::size_t>(after - pieces.begin());
-    return &*after;
-  }
 
   Backing* find_backing(const std::byte* host) {
     for (auto& backing : backings) {
@@ -161,38 +145,6 @@ struct GuestMemory::Impl {
     }
   }
 
-  // Cuts the slots into pieces anew. Pages keep their shadows.
-  void rebuild_pieces() {
-    pieces.clear();
-    last_piece = 0;
-    for (const Slot& slot : slots) {
-      for (std::uint64_t done = 0; done < slot.size;) {
-        std::byte* host = slot.host + done;
-        Backing* backing = backing_at(host, slot.size - done);
-        const std::size_t offset = number(host) - number(backing->raw);
-        const std::uint64_t size = std::min<std::uint64_t>(slot.size - done, backing->size - offset);
-        pieces.push_back({slot.gpa + done, size, backing, offset / kPageSize, (slot.flags & kReadOnly) != 0});
-        done += size;
-      }
-    }
-    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.gpa < b.gpa; });
-    notify_all_closed();
-  }
-
-  void write_back_slot(const Slot& slot) {
-    for (Piece& piece : pieces) {
-      if (piece.gpa >= slot.gpa && piece.gpa - slot.gpa < slot.size) {
-        close_shadows(*piece.backing, piece.first_page, piece.size / kPageSize);
-      }
-    }
-  }
-
-  [[nodiscard]] bool overlaps_other(std::uint32_t id, Gpa gpa, std::uint64_t size) const {
-    return std::any_of(slots.begin(), slots.end(), [&](const Slot& slot) {
-      return slot.id != id && gpa.value < slot.gpa.value + slot.size && slot.gpa.value < gpa.value + size;
-    });
-  }
-
   // Calls `work(backing, page, offset in page, offset in range, bytes)` for each page of [host, host + size).
   template <class Work>
   void for_pages(const std::byte* host, std::size_t size, Work work) {
@@ -208,18 +160,73 @@ struct GuestMemory::Impl {
   }
 };
 
+}  // namespace
+
+struct GuestMemory::Impl {
+  std::shared_ptr<Domain> domain = std::make_shared<Domain>();
+  std::vector<PageObserver*> observers;  // of this guest; the domain has them too
+  std::vector<Slot> slots;
+  std::vector<Piece> pieces;  // by GPA
+  std::size_t last_piece = 0;
+
+  Piece* find(Gpa gpa) {
+    if (last_piece < pieces.size()) {
+      Piece& last = pieces[last_piece];
+      if (gpa.value - last.gpa.value < last.size) return &last;
+    }
+    auto after = std::upper_bound(pieces.begin(), pieces.end(), gpa, [](Gpa g, const Piece& p) { return g < p.gpa; });
+    if (after == pieces.begin()) return nullptr;
+    --after;
+    if (gpa - after->gpa >= after->size) return nullptr;
+    last_piece = static_cast<std::size_t>(after - pieces.begin());
+    return &*after;
+  }
+
+  // Cuts the slots into pieces anew. Pages keep their shadows.
+  void rebuild_pieces() {
+    pieces.clear();
+    last_piece = 0;
+    for (const Slot& slot : slots) {
+      for (std::uint64_t done = 0; done < slot.size;) {
+        std::byte* host = slot.host + done;
+        Backing* backing = domain->backing_at(host, slot.size - done);
+        const std::size_t offset = number(host) - number(backing->raw);
+        const std::uint64_t size = std::min<std::uint64_t>(slot.size - done, backing->size - offset);
+        pieces.push_back({slot.gpa + done, size, backing, offset / kPageSize, (slot.flags & kReadOnly) != 0});
+        done += size;
+      }
+    }
+    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.gpa < b.gpa; });
+    for (PageObserver* observer : observers) observer->all_pages_closed();
+  }
+
+  void write_back_slot(const Slot& slot) {
+    for (Piece& piece : pieces) {
+      if (piece.gpa >= slot.gpa && piece.gpa - slot.gpa < slot.size) {
+        domain->close_shadows(*piece.backing, piece.first_page, piece.size / kPageSize);
+      }
+    }
+  }
+
+  [[nodiscard]] bool overlaps_other(std::uint32_t id, Gpa gpa, std::uint64_t size) const {
+    return std::any_of(slots.begin(), slots.end(), [&](const Slot& slot) {
+      return slot.id != id && gpa.value < slot.gpa.value + slot.size && slot.gpa.value < gpa.value + size;
+    });
+  }
+};
+
 GuestMemory::GuestMemory() : impl_(std::make_unique<Impl>()) {}
 GuestMemory::~GuestMemory() = default;
 
 void GuestMemory::set_key(std::span<const std::byte, 16> key, std::span<const std::byte, 16> tweak_key) {
   clear_key();
-  impl_->cipher = std::make_unique<PageCipher>(key, tweak_key);
+  impl_->domain->cipher = std::make_unique<PageCipher>(key, tweak_key);
 }
 
 void GuestMemory::clear_key() {
-  if (impl_->cipher) impl_->close_all_shadows();
-  impl_->cipher.reset();
-  impl_->notify_all_closed();
+  if (impl_->domain->cipher) impl_->domain->close_all_shadows();
+  impl_->domain->cipher.reset();
+  impl_->domain->notify_all_closed();
 }
 
 int GuestMemory::set_slot(std::uint32_t slot, std::uint32_t flags, Gpa gpa, std::uint64_t size, std::byte* host) {
@@ -260,13 +267,13 @@ OpenPage GuestMemory::open(Gpa gpa, View view) {
   const std::size_t page = piece->first_page + (gpa - piece->gpa) / kPageSize;
   std::uint8_t& flags = backing.flag(page);
   OpenPage opened{.host = nullptr, .read_only = piece->read_only, .flags = &flags};
-  if (view == View::kPrivate && impl_->cipher) {
-    if (!(flags & kPageShadowed)) impl_->open_shadow(backing, page);
+  if (view == View::kPrivate && impl_->domain->cipher) {
+    if (!(flags & kPageShadowed)) impl_->domain->open_shadow(backing, page);
     if (!piece->read_only) flags |= kPageDirty;
     opened.host = backing.shadow_page(page).data();
     return opened;
   }
-  impl_->close_shadow(backing, page);
+  impl_->domain->close_shadow(backing, page);
   flags |= kPageRawOpen;
   opened.host = backing.raw_page(page).data();
   return opened;
@@ -274,11 +281,11 @@ OpenPage GuestMemory::open(Gpa gpa, View view) {
 
 void GuestMemory::write_back(Gpa gpa) {
   if (const Piece* piece = impl_->find(gpa)) {
-    impl_->close_shadow(*piece->backing, piece->first_page + (gpa - piece->gpa) / kPageSize);
+    impl_->domain->close_shadow(*piece->backing, piece->first_page + (gpa - piece->gpa) / kPageSize);
   }
 }
 
-void GuestMemory::write_back_all() { impl_->close_all_shadows(); }
+void GuestMemory::write_back_all() { impl_->domain->close_all_shadows(); }
 
 bool GuestMemory::read_shared(Gpa gpa, std::span<std::byte> out) {
   while (!out.empty()) {
@@ -305,51 +312,65 @@ bool GuestMemory::write_shared(Gpa gpa, std::span<const std::byte> in) {
 }
 
 void GuestMemory::encrypt_host(std::byte* host, std::size_t size) {
-  if (!impl_->cipher) return;
-  impl_->for_pages(host, size, [&](Backing& backing, std::size_t page, std::size_t at, std::size_t, std::size_t bytes) {
-    impl_->close_shadow(backing, page);
-    std::array<std::byte, kPageSize> plain;
-    const PageBytes raw = backing.raw_page(page);
-    // Blocks outside the range go through decryption and back unchanged: XTS treats each on its own.
-    if (bytes != kPageSize) impl_->cipher->decrypt(backing.spa_of(page), raw, plain);
-    std::memcpy(plain.data() + at, raw.data() + at, bytes);
-    impl_->cipher->encrypt(backing.spa_of(page), plain, raw);
-  });
+  if (!impl_->domain->cipher) return;
+  impl_->domain->for_pages(host, size,
+                           [&](Backing& backing, std::size_t page, std::size_t at, std::size_t, std::size_t bytes) {
+                             impl_->domain->close_shadow(backing, page);
+                             std::array<std::byte, kPageSize> plain;
+                             const PageBytes raw = backing.raw_page(page);
+                             // Blocks outside the range go through decryption and back unchanged: XTS treats each on
+                             // its own.
+                             if (bytes != kPageSize) impl_->domain->cipher->decrypt(backing.spa_of(page), raw, plain);
+                             std::memcpy(plain.data() + at, raw.data() + at, bytes);
+                             impl_->domain->cipher->encrypt(backing.spa_of(page), plain, raw);
+                           });
 }
 
 void GuestMemory::decrypt_host(const std::byte* host, std::span<std::byte> out) {
-  if (!impl_->cipher) {
+  if (!impl_->domain->cipher) {
     std::memcpy(out.data(), host, out.size());
     return;
   }
-  impl_->for_pages(host, out.size(),
-                   [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
-                     std::array<std::byte, kPageSize> plain;
-                     if (!(backing.flag(page) & kPageShadowed)) {
-                       impl_->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), plain);
-                       std::memcpy(out.data() + done, plain.data() + at, bytes);
-                     } else {
-                       std::memcpy(out.data() + done, backing.shadow_page(page).data() + at, bytes);
-                     }
-                   });
+  impl_->domain->for_pages(
+      host, out.size(), [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
+        std::array<std::byte, kPageSize> plain;
+        if (!(backing.flag(page) & kPageShadowed)) {
+          impl_->domain->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), plain);
+          std::memcpy(out.data() + done, plain.data() + at, bytes);
+        } else {
+          std::memcpy(out.data() + done, backing.shadow_page(page).data() + at, bytes);
+        }
+      });
 }
 
 void GuestMemory::store_private(std::byte* host, std::span<const std::byte> plain) {
-  if (!impl_->cipher) {
+  if (!impl_->domain->cipher) {
     std::memcpy(host, plain.data(), plain.size());
     return;
   }
-  impl_->for_pages(host, plain.size(),
-                   [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
-                     impl_->close_shadow(backing, page);
-                     std::array<std::byte, kPageSize> whole;
-                     impl_->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), whole);
-                     std::memcpy(whole.data() + at, plain.data() + done, bytes);
-                     impl_->cipher->encrypt(backing.spa_of(page), whole, backing.raw_page(page));
-                   });
+  impl_->domain->for_pages(
+      host, plain.size(), [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
+        impl_->domain->close_shadow(backing, page);
+        std::array<std::byte, kPageSize> whole;
+        impl_->domain->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), whole);
+        std::memcpy(whole.data() + at, plain.data() + done, bytes);
+        impl_->domain->cipher->encrypt(backing.spa_of(page), whole, backing.raw_page(page));
+      });
 }
 
-void GuestMemory::add_observer(PageObserver* observer) { impl_->observers.push_back(observer); }
-void GuestMemory::remove_observer(PageObserver* observer) { std::erase(impl_->observers, observer); }
+void GuestMemory::add_observer(PageObserver* observer) {
+  impl_->observers.push_back(observer);
+  impl_->domain->observers.push_back(observer);
+}
+void GuestMemory::remove_observer(PageObserver* observer) {
+  std::erase(impl_->observers, observer);
+  std::erase(impl_->domain->observers, observer);
+}
+
+void GuestMemory::share(GuestMemory& other) {
+  for (PageObserver* observer : impl_->observers) other.impl_->domain->observers.push_back(observer);
+  impl_->domain = other.impl_->domain;
+  impl_->rebuild_pieces();
+}
 
 }  // namespace sevisor::emulator

@@ -89,6 +89,10 @@ class GuestMemory {
   // Writes plaintext to the private view, without a moment of it in the raw one.
   void store_private(std::byte* host, std::span<const std::byte> plain);
 
+  // From now on this guest's memory is encrypted as `other`'s is: the same key, and the same plaintext wherever the
+  // slots of both are the same memory of the VMM. This guest must not have had a key.
+  void share(GuestMemory& other);
+
   void add_observer(PageObserver* observer);
   void remove_observer(PageObserver* observer);
 

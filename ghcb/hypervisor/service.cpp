@@ -37,6 +37,17 @@ std::uint64_t low_half(std::uint64_t value) { return value & 0xffffffff; }
 
 Service::Service(const ServiceConfig& config, Environment& environment) : config_(config), environment_(environment) {}
 
+void Service::take_over(const Service& other) {
+  config_ = other.config_;
+  page_ = other.page_;
+  snapshot_ = other.snapshot_;
+  request_ = other.request_;
+  result_1_ = other.result_1_;
+  result_2_ = other.result_2_;
+  const bool held = other.pending_ == Pending::kPageHold || other.pending_ == Pending::kMsrHold;
+  pending_ = held ? other.pending_ : Pending::kNone;
+}
+
 std::uint64_t Service::initial_msr() const noexcept {
   return msr::encode(msr::SevInfo{.max_version = config_.max_version,
                                   .min_version = config_.min_version,

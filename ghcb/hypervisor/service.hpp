@@ -62,6 +62,8 @@ class Service {
   [[nodiscard]] Outcome complete();
   // The vCPU leaves the AP reset hold; `sipi`: because of a SIPI.
   void finish_hold(bool sipi);
+  // Goes on where `other` was: with its reset hold, if it was in one. What user space was asked for is not taken along.
+  void take_over(const Service& other);
   // What the hypervisor puts into the GHCB MSR of a new vCPU.
   [[nodiscard]] std::uint64_t initial_msr() const noexcept;
 
