@@ -10,6 +10,7 @@ struct MachineEvent {
   enum class Kind : std::uint8_t {
     kPowerOff,   // ACPI S5
     kReset,      // any of the reset registers
+    kPanic,      // the guest's kernel panicked
     kDebugExit,  // the debug-exit port; `value` is what was written
   };
   Kind kind = Kind::kPowerOff;

@@ -89,6 +89,9 @@ void end_by_event(RunState& state, const devices::MachineEvent& event, Confident
                                             ? "the guest asked for a reset, which SEV-ES state does not survive"
                                             : "the guest asked for a reset"});
       break;
+    case devices::MachineEvent::Kind::kPanic:
+      state.end({ExitCode::kGuestPanic, "the guest's kernel panicked"});
+      break;
     case devices::MachineEvent::Kind::kDebugExit:
       state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});
       break;

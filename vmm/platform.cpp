@@ -35,6 +35,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
       reset_(wiring.events),
       system_control_(wiring.events),
       keyboard_(wiring.events),
+      pvpanic_(wiring.events),
       fw_cfg_(&wiring.dma) {
   ports_.add(devices::kI8042DataPort, 1, keyboard_, "i8042 data", devices::I8042Stub::kDataOffset);
   ports_.add(devices::kI8042CommandPort, 1, keyboard_, "i8042 command", devices::I8042Stub::kCommandOffset);
@@ -42,6 +43,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kPostCodePort, 1, post_code_, "POST code");
   ports_.add(devices::kSystemControlPortA, devices::SystemControlA::kLength, system_control_, "system control A");
   ports_.add(devices::kCom1Port, devices::Uart16550::kLength, serial_input_, "COM1");
+  ports_.add(devices::kPvpanicPort, devices::Pvpanic::kLength, pvpanic_, "pvpanic");
   ports_.add(devices::kFwCfgPort, devices::FwCfg::kLength, fw_cfg_, "fw_cfg");
   ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
   ports_.add(devices::kPm1Port, devices::Pm1Registers::kLength, pm1_, "ACPI PM1");
@@ -61,6 +63,7 @@ void Platform::add_tables(const Config& config) {
   fw_cfg_.add_file(devices::kE820File, FwCfgItem(devices::encode_e820(map)));
 
   devices::acpi::Machine machine;
+  machine.pvpanic_port = devices::kPvpanicPort;
   machine.apic_ids.resize(config.vcpus);
   std::iota(machine.apic_ids.begin(), machine.apic_ids.end(), 0U);
   devices::acpi::Files files = devices::acpi::build(machine);

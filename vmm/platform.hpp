@@ -17,6 +17,7 @@
 #include "devices/pflash.hpp"
 #include "devices/pm_timer.hpp"
 #include "devices/power.hpp"
+#include "devices/pvpanic.hpp"
 #include "devices/rtc_cmos.hpp"
 #include "devices/uart_16550.hpp"
 #include "vmm/input_file.hpp"
@@ -70,6 +71,7 @@ class Platform {
   devices::PciHost pci_{reset_};
   devices::SystemControlA system_control_;
   devices::I8042Stub keyboard_;
+  devices::Pvpanic pvpanic_;
   devices::NoDevice post_code_;
   devices::FwCfg fw_cfg_;
   std::optional<devices::Pflash> flash_;

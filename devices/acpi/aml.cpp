@@ -15,6 +15,7 @@ constexpr std::uint8_t kNameOp = 0x08;
 constexpr std::uint8_t kBytePrefix = 0x0a;
 constexpr std::uint8_t kWordPrefix = 0x0b;
 constexpr std::uint8_t kDWordPrefix = 0x0c;
+constexpr std::uint8_t kStringPrefix = 0x0d;
 constexpr std::uint8_t kQWordPrefix = 0x0e;
 constexpr std::uint8_t kScopeOp = 0x10;
 constexpr std::uint8_t kBufferOp = 0x11;
@@ -129,6 +130,14 @@ Aml aml_package(std::initializer_list<Aml> elements) {
   add(content, elements.size(), 1);
   add(content, joined(elements));
   return package_object({kPackageOp}, content);
+}
+
+Aml aml_string(std::string_view text) {
+  Aml object;
+  add(object, kStringPrefix, 1);
+  for (const char c : text) add(object, static_cast<std::uint8_t>(c), 1);
+  add(object, 0, 1);
+  return object;
 }
 
 Aml aml_name(std::string_view name, const Aml& value) {

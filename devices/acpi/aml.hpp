@@ -15,6 +15,7 @@ using Aml = std::vector<std::byte>;
 // Throws Error (kCrash) for any other.
 [[nodiscard]] Aml aml_name_string(std::string_view name);
 [[nodiscard]] Aml aml_integer(std::uint64_t value);
+[[nodiscard]] Aml aml_string(std::string_view text);  // ASCII without NUL
 [[nodiscard]] Aml aml_buffer(const Aml& bytes);
 [[nodiscard]] Aml aml_package(std::initializer_list<Aml> elements);  // at most 255
 [[nodiscard]] Aml aml_name(std::string_view name, const Aml& value);

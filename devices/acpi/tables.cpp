@@ -187,6 +187,14 @@ Bytes make_dsdt(const Machine& machine) {
                                                   aml_name("_CRS", aml_resources({aml_io_ports(0x70, 2), aml_irq(8)})),
                                               })}));
   }
+  if (machine.pvpanic_port != 0) {
+    append(aml_scope("\\_SB",
+                     {aml_device("PEVT", {
+                                             aml_name("_HID", aml_string("QEMU0001")),
+                                             aml_name("_STA", aml_integer(kPresent)),
+                                             aml_name("_CRS", aml_resources({aml_io_ports(machine.pvpanic_port, 1)})),
+                                         })}));
+  }
   finish(table);
   return table;
 }

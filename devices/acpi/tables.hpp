@@ -22,6 +22,7 @@ struct Machine {
   std::uint16_t pm_timer_port = 0x608;  // 24 bits
   bool com1 = true;                     // 0x3F8, IRQ 4
   bool rtc = true;                      // 0x70, IRQ 8
+  std::uint16_t pvpanic_port = 0;       // 1 byte; 0: none
 };
 
 inline constexpr const char* kTablesFile = "etc/acpi/tables";

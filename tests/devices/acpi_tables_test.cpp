@@ -212,6 +212,7 @@ TEST_CASE("ACPI: what the machine lacks is not announced") {
   CHECK(load<std::uint8_t>(&fadt[108]) == 0);
   CHECK(text(tables.at("DSDT")).find("COM1") == std::string::npos);
   CHECK(text(tables.at("DSDT")).find("RTC") == std::string::npos);
+  CHECK(text(tables.at("DSDT")).find("QEMU0001") == std::string::npos);
 }
 
 TEST_CASE("ACPI: the MADT lists CPUs, IOAPIC and NMI input") {
@@ -284,6 +285,7 @@ TEST_CASE("ACPI: iasl understands the tables") {
   const std::filesystem::path folder = folder_name;
   Machine machine = machine_with(2);
   machine.apic_ids.push_back(300);
+  machine.pvpanic_port = 0x505;
   for (const auto& [name, table] : walk(Firmware(acpi::build(machine)))) {
     INFO(name);
     const std::string source = disassemble(folder, name, table);
@@ -294,7 +296,7 @@ TEST_CASE("ACPI: iasl understands the tables") {
     if (name == "DSDT") {
       for (const char* expected :
            {"Scope (\\_SB)", "Device (COM1)", "EisaId (\"PNP0501\")", "0x03F8,", "IRQNoFlags ()", "{4}", "Device (RTC)",
-            "EisaId (\"PNP0B00\")", "{8}", "Name (\\_S5, Package (0x04)"}) {
+            "EisaId (\"PNP0B00\")", "{8}", "Name (\\_S5, Package (0x04)", "Device (PEVT)", "\"QEMU0001\"", "0x0505,"}) {
         INFO(expected);
         CHECK(source.find(expected) != std::string::npos);
       }
