@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -60,6 +61,8 @@ std::vector<sock_filter> Filter::program() const {
   return program;
 }
 
+constexpr int kMaxArenas = 8;
+
 constexpr int kCalls[] = {
     // Memory: the allocator's, the emulated host's caches of code and pages.
     SCMP_SYS(brk),
@@ -73,7 +76,7 @@ constexpr int kCalls[] = {
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
     SCMP_SYS(sched_yield),
-    SCMP_SYS(sched_getaffinity),  // the allocator counts CPUs when a thread first uses it
+    SCMP_SYS(sched_getaffinity),
     SCMP_SYS(restart_syscall),
     SCMP_SYS(nanosleep),
     SCMP_SYS(clock_nanosleep),
@@ -118,6 +121,9 @@ constexpr unsigned long kIoctls[] = {
 }  // namespace
 
 ThreadFilter ThreadFilter::for_guest_threads(bool emulated) {
+  // glibc's allocator asks /sys how many CPUs there are when it makes the ninth arena, unless their number is given: a
+  // thread that may not open files would be killed for it.
+  if (::mallopt(M_ARENA_MAX, kMaxArenas) != 1) refuse("limit the allocator's arenas (mallopt)", EINVAL);
   Filter filter;
   for (const int call : kCalls) filter.allow(call);
   for (const unsigned long request : kIoctls) filter.allow(SCMP_SYS(ioctl), 1, request);
