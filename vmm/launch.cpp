@@ -9,6 +9,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "sev/firmware_facts.hpp"
 #include "sev/footer_table.hpp"
 #include "sev/initial_vmsa.hpp"
 #include "sev/launch_digest.hpp"
@@ -100,6 +101,10 @@ void check_plain_firmware(std::span<const std::byte> image, std::string_view nam
 
 std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name) {
   check_plain_firmware(image, name);
+  if (const sev::FirmwareFacts facts = sev::examine_firmware(image); facts.starts_in_32_bit_code) {
+    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}'", name), facts.sev_es.why,
+                "'sevisor firmware FILE' tells more of an image.");
+  }
   return sev::require_ap_reset_address(sev::parse_footer_table(image));
 }
 

@@ -49,6 +49,9 @@ if [ -r "$KERNEL" ]; then
   refused 35 empty "${emulated[@]}" --kernel "$KERNEL" --firmware empty
   refused 35 zeros_odd "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_odd
   refused 35 footer "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_64k
+  # Built with a 32-bit first stage, which cannot run as a SEV-ES guest.
+  ovmf_4m=/usr/share/OVMF/OVMF_CODE_4M.fd
+  [ ! -r "$ovmf_4m" ] || refused 35 '32-bit code' "${emulated[@]}" --kernel "$KERNEL" --firmware "$ovmf_4m"
   refused 35 vars "${emulated[@]}" --kernel "$KERNEL" --vars short
   for variables in no_such_vars empty short zeros_odd empty_folder; do
     refused 35 "$variables" "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_64k --vars "$variables"
