@@ -8,7 +8,8 @@
 
 namespace sevisor::vmm {
 
-inline constexpr std::uint64_t kLowRamEnd = 0xb0000000;  // RAM below; from here to 4 GiB devices and firmware (as Q35 has it)
+inline constexpr std::uint64_t kLowRamEnd =
+    0xb0000000;  // RAM below; from here to 4 GiB devices and firmware (as Q35 has it)
 inline constexpr std::uint64_t kHighRamBase = 0x100000000;
 inline constexpr std::uint64_t kFirmwareEnd = 0x100000000;
 inline constexpr std::uint64_t kFirmwareMaxSize = 16 << 20;  // bytes; below it lie LAPIC and IOAPIC

@@ -1,9 +1,8 @@
 // The VMM's reading of a kernel image.
-#include "vmm/kernel_image.hpp"
-
 #include "base/error.hpp"
 #include "check.hpp"
 #include "small_kernel.hpp"
+#include "vmm/kernel_image.hpp"
 
 using namespace sevisor;
 

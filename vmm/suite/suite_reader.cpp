@@ -36,12 +36,11 @@ struct RunKey {
   bool is_path;
 };
 constexpr RunKey kRunKeys[] = {
-    {"kernel", "--kernel", true},     {"initrd", "--initrd", true},
-    {"append", "--append", false},    {"kernel-hashes", "--kernel-hashes", false},
-    {"firmware", "--firmware", true}, {"cpu-type", "--cpu-type", false},
-    {"memory", "--memory", false},    {"policy", "--policy", false},
-    {"init-api", "--init-api", false},
-    {"confidential", "--confidential", false},
+    {"kernel", "--kernel", true},      {"initrd", "--initrd", true},
+    {"append", "--append", false},     {"kernel-hashes", "--kernel-hashes", false},
+    {"firmware", "--firmware", true},  {"cpu-type", "--cpu-type", false},
+    {"memory", "--memory", false},     {"policy", "--policy", false},
+    {"init-api", "--init-api", false}, {"confidential", "--confidential", false},
     {"rtc", "--rtc", false},
 };
 constexpr std::string_view kOtherCaseKeys[] = {"cpus",    "arguments",     "steps",   "exit",
