@@ -28,16 +28,7 @@ std::vector<std::byte> firmware(const char* name) {
 
 void answer_as_sev_host(ScriptedHost& host) {
   host.answers[KVM_CHECK_EXTENSION] = [](void*) { return 16; };
-  host.answers[KVM_GET_SUPPORTED_CPUID] = [](void* argument) {
-    auto* table = static_cast<kvm_cpuid2*>(argument);
-    table->entries[0].function = 0x80000008;
-    table->entries[0].eax = 48;
-    table->entries[1].function = 0x8000001f;
-    table->entries[1].eax = 0xa;
-    table->entries[1].ebx = 51;
-    table->nent = 2;
-    return 0;
-  };
+  sevisor::test::answer_cpuid_with_sev_es(host);
   host.answers[SEV_ISSUE_CMD] = [](void* argument) {
     auto* status = reinterpret_cast<sev_user_data_status*>(static_cast<sev_issue_cmd*>(argument)->data);
     status->api_major = 1;

@@ -106,4 +106,18 @@ class ScriptedHost final : public kvm::Host {
   }
 };
 
+// KVM's CPUID on an SEV-ES machine: 48 address bits, C-bit 51.
+inline void answer_cpuid_with_sev_es(ScriptedHost& host) {
+  host.answers[KVM_GET_SUPPORTED_CPUID] = [](void* argument) {
+    auto* table = static_cast<kvm_cpuid2*>(argument);
+    table->entries[0].function = 0x80000008;
+    table->entries[0].eax = 48;
+    table->entries[1].function = 0x8000001f;
+    table->entries[1].eax = 0xa;
+    table->entries[1].ebx = 51;
+    table->nent = 2;
+    return 0;
+  };
+}
+
 }  // namespace sevisor::test
