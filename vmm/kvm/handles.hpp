@@ -51,6 +51,7 @@ class Vcpu {
   ~Vcpu();
 
   [[nodiscard]] unsigned index() const noexcept { return index_; }
+  [[nodiscard]] const HostFd& descriptor() const noexcept { return fd_; }
 
   void set_cpuid(const CpuidTable& table) const;
   [[nodiscard]] kvm_sregs sregs() const;
@@ -80,6 +81,9 @@ class Vcpu {
 
 class Vm {
  public:
+  // For calls that have no form of their own here.
+  [[nodiscard]] const HostFd& descriptor() const noexcept { return fd_; }
+
   // KVM_MEMORY_ENCRYPT_OP without a command: whether this kernel can encrypt guests at all.
   [[nodiscard]] bool can_encrypt() const noexcept;
 
@@ -145,6 +149,7 @@ class Kvm {
  public:
   // Opens /dev/kvm and checks the API version.
   static Kvm open(Host& host);
+  [[nodiscard]] const HostFd& descriptor() const noexcept { return fd_; }
 
   // KVM_CHECK_EXTENSION: 0 if the host does not have it.
   [[nodiscard]] int capability(int number) const noexcept;
