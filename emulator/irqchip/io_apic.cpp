@@ -95,6 +95,14 @@ void IoApic::delivered(unsigned pin) noexcept {
   if ((entries_[pin] & kLevelTriggered) != 0) entries_[pin] |= kRemoteIrr;
 }
 
+std::uint32_t IoApic::pins_with(std::uint8_t vector) const noexcept {
+  std::uint32_t pins = 0;
+  for (unsigned pin = 0; pin < kIoApicPins; ++pin) {
+    if ((entries_[pin] & 0xff) == vector) pins |= std::uint32_t{1} << pin;
+  }
+  return pins;
+}
+
 void IoApic::end_of_interrupt(std::uint8_t vector) noexcept {
   for (std::uint64_t& entry : entries_) {
     if ((entry & 0xff) == vector && (entry & kLevelTriggered) != 0) entry &= ~kRemoteIrr;

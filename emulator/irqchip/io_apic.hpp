@@ -33,6 +33,8 @@ class IoApic {
   [[nodiscard]] bool masked(unsigned pin) const noexcept;
   // Some APIC accepted the pin's message: a level-triggered entry gets its Remote IRR.
   void delivered(unsigned pin) noexcept;
+  // The pins whose entry has this vector, one bit each.
+  [[nodiscard]] std::uint32_t pins_with(std::uint8_t vector) const noexcept;
   // A local APIC ended this level-triggered vector: Remote IRR goes from the entries that have it.
   void end_of_interrupt(std::uint8_t vector) noexcept;
 

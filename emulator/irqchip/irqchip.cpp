@@ -172,6 +172,7 @@ void Irqchip::apply(unsigned vcpu, const ApicEffect& effect) {
     message.sender = vcpu;
     deliver(message);
   }
+  if (effect.ended_vector) notify_ended(RouteTarget::kIoApic, io_apic_.pins_with(*effect.ended_vector));
   if (effect.eoi_vector) {
     io_apic_.end_of_interrupt(*effect.eoi_vector);
     deliver_due_pins();
@@ -268,7 +269,27 @@ void Irqchip::deliver_due_pins() {
   }
 }
 
+// Linux irqfd_resampler_ack(): before Remote IRR goes, so that a line that nobody else holds up does not interrupt
+// again.
+void Irqchip::notify_ended(RouteTarget chip, std::uint32_t pins) {
+  if (watched_gsis_.empty()) return;
+  for (const GsiRoute& route : routes_) {
+    if (route.target != chip || (pins >> route.pin & 1) == 0) continue;
+    if (std::ranges::find(watched_gsis_, route.gsi) == watched_gsis_.end()) continue;
+    set_gsi(route.gsi, false, LineSource::kResample);
+    acknowledged_.push_back(route.gsi);
+  }
+}
+
+void Irqchip::notify_pic_ended() {
+  const std::uint16_t ended = pic_.take_ended();
+  if (ended == 0) return;
+  notify_ended(RouteTarget::kPicMaster, ended & 0xff);
+  notify_ended(RouteTarget::kPicSlave, ended >> 8);
+}
+
 void Irqchip::follow_pic_output() {
+  notify_pic_ended();
   const bool output = pic_.output();
   if (output && !pic_output_) {
     for (LocalApic& apic : apics_) apic.local_interrupt(LocalVector::kLint0);

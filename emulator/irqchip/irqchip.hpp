@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/address.hpp"
@@ -33,7 +34,7 @@ inline constexpr std::size_t kChipStateSize = 512;  // kvm_irqchip.chip
 inline constexpr int kIgnored = -1;
 
 // Each can hold a line up; a line is high while any of them does.
-enum class LineSource : std::uint8_t { kUserspace = 0, kPit = 1 };
+enum class LineSource : std::uint8_t { kUserspace = 0, kPit = 1, kResample = 2 };
 
 class Irqchip {
  public:
@@ -78,6 +79,10 @@ class Irqchip {
   // KVM_IRQ_LINE. Returns what KVM_IRQ_LINE_STATUS does: how many vCPUs and PICs took it, 0 when it coalesced with one
   // that is still pending, kIgnored when masked or without a route. A line that goes low: 1 for each pin.
   int set_gsi(std::uint32_t gsi, bool level, LineSource source = LineSource::kUserspace);
+  // KVM_IRQFD_FLAG_RESAMPLE: when the guest ends an interrupt of a watched GSI, LineSource::kResample lets go of its
+  // line, and the GSI is among the next acknowledged ones, in the order in which they ended.
+  void watch_acknowledgements(std::vector<std::uint32_t> gsis) { watched_gsis_ = std::move(gsis); }
+  [[nodiscard]] std::vector<std::uint32_t> take_acknowledged() { return std::exchange(acknowledged_, {}); }
   // KVM_SIGNAL_MSI. Returns how many vCPUs took it.
   int signal_msi(std::uint64_t address, std::uint32_t data);
   // Any message, to whom it concerns. Returns how many vCPUs took it.
@@ -119,6 +124,8 @@ class Irqchip {
   int set_pic_line(unsigned irq, bool level, LineSource source);
   int set_io_apic_pin(unsigned pin, bool level, LineSource source);
   void deliver_due_pins();
+  void notify_ended(RouteTarget chip, std::uint32_t pins);
+  void notify_pic_ended();
   // LINT0 of every local APIC follows the PIC's output.
   void follow_pic_output();
   void refresh_deadline() noexcept;
@@ -137,6 +144,8 @@ class Irqchip {
   std::array<std::uint8_t, 16> pic_lines_{};  // who holds the line up: one bit a LineSource
   std::array<std::uint8_t, kIoApicPins> io_apic_lines_{};
   bool pic_output_ = false;
+  std::vector<std::uint32_t> watched_gsis_;
+  std::vector<std::uint32_t> acknowledged_;
 };
 
 }  // namespace sevisor::emulator

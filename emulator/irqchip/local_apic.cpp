@@ -227,7 +227,7 @@ bool LocalApic::write_register(std::uint32_t offset, std::uint32_t value, std::u
       tpr_ = value & 0xff;
       return true;
     case apic::kEoi:
-      effect.eoi_vector = end_of_interrupt();
+      end_of_interrupt(effect);
       return true;
     case apic::kSvr:
       write_svr(value);
@@ -298,11 +298,11 @@ std::optional<InterruptMessage> LocalApic::send_icr() noexcept {
   return message;
 }
 
-std::optional<std::uint8_t> LocalApic::end_of_interrupt() noexcept {
-  const auto vector = isr_.highest();
-  if (!vector) return std::nullopt;
-  isr_.clear(*vector);
-  return tmr_.test(*vector) ? vector : std::nullopt;
+void LocalApic::end_of_interrupt(ApicEffect& effect) noexcept {
+  effect.ended_vector = isr_.highest();
+  if (!effect.ended_vector) return;
+  isr_.clear(*effect.ended_vector);
+  if (tmr_.test(*effect.ended_vector)) effect.eoi_vector = effect.ended_vector;
 }
 
 void LocalApic::log_error(std::uint32_t bit) noexcept {

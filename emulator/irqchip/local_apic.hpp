@@ -27,8 +27,9 @@ inline constexpr std::size_t kApicStateSize = 0x400;  // struct kvm_lapic_state
 
 // What a register write asks of the other controllers.
 struct ApicEffect {
-  std::optional<InterruptMessage> ipi;     // to be delivered; `sender` is not filled in
-  std::optional<std::uint8_t> eoi_vector;  // end of a level-triggered interrupt: for the IOAPIC
+  std::optional<InterruptMessage> ipi;       // to be delivered; `sender` is not filled in
+  std::optional<std::uint8_t> ended_vector;  // end of an interrupt of any kind
+  std::optional<std::uint8_t> eoi_vector;    // the same, of a level-triggered one: for the IOAPIC
 };
 
 // Register offsets of the local vector table.
@@ -147,7 +148,7 @@ class LocalApic {
   void write_svr(std::uint32_t value) noexcept;
   void write_lvt(LocalVector entry, std::uint32_t value) noexcept;
   [[nodiscard]] std::optional<InterruptMessage> send_icr() noexcept;
-  [[nodiscard]] std::optional<std::uint8_t> end_of_interrupt() noexcept;
+  void end_of_interrupt(ApicEffect& effect) noexcept;
   void log_error(std::uint32_t bit) noexcept;
 
   std::uint32_t initial_id_;

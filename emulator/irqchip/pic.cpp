@@ -1,6 +1,7 @@
 #include "emulator/irqchip/pic.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace sevisor::emulator {
 namespace {
@@ -73,8 +74,9 @@ std::optional<unsigned> PicPair::Chip::requested(bool cascade_master) const noex
 void PicPair::Chip::acknowledge(unsigned line) noexcept {
   if (!auto_eoi) {
     in_service |= bit(line);
-  } else if (rotate_on_auto_eoi) {
-    top_priority = static_cast<std::uint8_t>((line + 1) & 7);
+  } else {
+    just_ended |= bit(line);
+    if (rotate_on_auto_eoi) top_priority = static_cast<std::uint8_t>((line + 1) & 7);
   }
   if ((edge_level & bit(line)) == 0) assign_bit(request, bit(line), false);
 }
@@ -82,6 +84,7 @@ void PicPair::Chip::acknowledge(unsigned line) noexcept {
 void PicPair::Chip::start_init(std::uint8_t word1) noexcept {
   four_words = (word1 & kIcw1NeedsIcw4) != 0;
   last_level = 0;
+  just_ended |= request & static_cast<std::uint8_t>(~edge_level);
   request &= edge_level;
   mask = 0;
   in_service = 0;
@@ -131,6 +134,7 @@ void PicPair::Chip::write_ocw2(std::uint8_t value) noexcept {
     line = (priority + top_priority) & 7;
   }
   assign_bit(in_service, bit(line), false);
+  just_ended |= bit(line);
   if (rotate) top_priority = static_cast<std::uint8_t>((line + 1) & 7);
 }
 
@@ -229,6 +233,11 @@ std::uint8_t PicPair::acknowledge() noexcept {
   }
   update_cascade();
   return static_cast<std::uint8_t>(chip->vector_base + line.value_or(kSpuriousLine));
+}
+
+std::uint16_t PicPair::take_ended() noexcept {
+  const unsigned slave = std::exchange(chips_[kSlave].just_ended, std::uint8_t{0});
+  return static_cast<std::uint16_t>(slave << 8 | std::exchange(chips_[kMaster].just_ended, std::uint8_t{0}));
 }
 
 void PicPair::get_state(unsigned index, std::span<std::byte, kPicStateSize> state) const noexcept {

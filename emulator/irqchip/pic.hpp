@@ -28,6 +28,8 @@ class PicPair {
   [[nodiscard]] bool output() const noexcept;
   // INTA: the vector; the master's spurious vector (base + 7) when nothing is requested any more.
   std::uint8_t acknowledge() noexcept;
+  // IRQs that have ended since the last call: by an EOI, at once with automatic EOI, or by a reset. One bit each.
+  [[nodiscard]] std::uint16_t take_ended() noexcept;
 
   // struct kvm_pic_state; `chip` 0 master, 1 slave.
   void get_state(unsigned chip, std::span<std::byte, kPicStateSize> state) const noexcept;
@@ -54,6 +56,7 @@ class PicPair {
     bool four_words = false;
     std::uint8_t edge_level = 0;  // ELCR
     std::uint8_t edge_level_writable = 0;
+    std::uint8_t just_ended = 0;  // for take_ended()
 
     bool set_level(unsigned line, bool level) noexcept;
     // 0 highest .. 7 lowest; 8 when `levels` is empty.

@@ -63,6 +63,8 @@ class Scheduler {
   int run(std::size_t index, const SignalGate& signals);
   // Some thread is inside run().
   [[nodiscard]] bool busy() const;
+  // Some thread does the work for all: vCPUs run, or all of them wait.
+  [[nodiscard]] bool running() const noexcept { return runner_.has_value(); }
   // Something outside has changed: an interrupt line, say. With the machine locked.
   void wake();
 

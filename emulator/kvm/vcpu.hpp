@@ -115,6 +115,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::uint64_t hypercall(const ghcb::Hypercall& call) override;
   bool port(const ghcb::PortAccess& access) override;
   bool mmio(const ghcb::MmioAccess& access) override;
+  bool chip_port(const ghcb::PortAccess& access);
+  bool write_port_device(const ghcb::PortAccess& access);
   void inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override;
   void nmi_complete() override;
   std::uint64_t ap_jump_table() override;

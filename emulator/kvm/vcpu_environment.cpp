@@ -49,6 +49,18 @@ std::uint64_t Vcpu::hypercall(const ghcb::Hypercall& call) {
 }
 
 bool Vcpu::port(const ghcb::PortAccess& access) {
+  return chip_port(access) || (!access.in && write_port_device(access));
+}
+
+// Element by element, as KVM does. When the first one is no device's, user space has them all; later ones are lost.
+bool Vcpu::write_port_device(const ghcb::PortAccess& access) {
+  for (std::size_t done = 0; done < access.data.size(); done += access.size) {
+    if (!vm_.write_device(IoBus::kPort, access.port, access.data.subspan(done, access.size))) return done != 0;
+  }
+  return true;
+}
+
+bool Vcpu::chip_port(const ghcb::PortAccess& access) {
   Irqchip* chip = vm_.irqchip();
   if (chip == nullptr) return false;
   // The first byte's port decides whose access it is; a wider one goes to the ports that follow, absent ones read as
@@ -70,9 +82,9 @@ bool Vcpu::port(const ghcb::PortAccess& access) {
 
 bool Vcpu::mmio(const ghcb::MmioAccess& access) {
   Irqchip* chip = vm_.irqchip();
-  if (chip == nullptr) return false;
-  return access.write ? chip->write_mmio(index_, access.gpa, access.data)
-                      : chip->read_mmio(index_, access.gpa, access.data);
+  if (!access.write) return chip != nullptr && chip->read_mmio(index_, access.gpa, access.data);
+  if (chip != nullptr && chip->write_mmio(index_, access.gpa, access.data)) return true;
+  return vm_.write_device(IoBus::kMmio, access.gpa.value, access.data);
 }
 
 void Vcpu::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {

@@ -177,6 +177,7 @@ std::optional<int> Vcpu::run_slice() {
   while (slice_used_ < slice) {
     if (chip != nullptr) {
       chip->advance(clock.now);
+      vm_.settle_eventfds();
       if (const auto result = accept_events()) return result;
     }
     if (mp_state_ != KVM_MP_STATE_RUNNABLE) {

@@ -68,6 +68,7 @@ Vcpu::~Vcpu() = default;
 int Vcpu::ioctl(unsigned long request, void* argument) {
   const std::lock_guard lock(vm_.lock());
   if (vm_.dead()) return -EIO;
+  vm_.deliver_irqfds();
   if (hidden() && std::ranges::find(kRegisterIoctls, request & 0xffffffff) != std::end(kRegisterIoctls)) return -EINVAL;
   return dispatch<Vcpu>(*this, kIoctls, request, argument, -EINVAL);
 }

@@ -34,6 +34,8 @@ const Ioctl<Vm> Vm::kIoctls[] = {
     {KVM_SET_IRQCHIP, &Vm::set_irqchip},
     {KVM_GET_PIT2, &Vm::get_pit},
     {KVM_SET_PIT2, &Vm::set_pit},
+    {KVM_IRQFD, &Vm::irqfd},
+    {KVM_IOEVENTFD, &Vm::ioeventfd},
     {KVM_MEMORY_ENCRYPT_OP, &Vm::memory_encrypt_op},
     {KVM_MEMORY_ENCRYPT_REG_REGION, &Vm::register_region},
     {KVM_MEMORY_ENCRYPT_UNREG_REGION, &Vm::unregister_region},
@@ -46,6 +48,7 @@ Vm::Vm(std::shared_ptr<Platform> platform, unsigned long type)
       type_(type) {}
 
 Vm::~Vm() {
+  event_watch_.reset();  // its thread may wait for the lock
   const std::lock_guard lock(this->lock());
   if (sev_.handle != 0) {
     for (const auto& vcpu : vcpus_) vcpu->park();
@@ -59,6 +62,7 @@ int Vm::ioctl(unsigned long request, void* argument) {
   std::shared_ptr<Vm> kept;  // outlives the lock
   const std::lock_guard lock(this->lock());
   if (dead_) return -EIO;
+  deliver_irqfds();
   keep_ = &kept;
   return dispatch<Vm>(*this, kIoctls, request, argument, -ENOTTY);
 }

@@ -8,7 +8,10 @@
 
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/irqchip/irqchip.hpp"
+#include "emulator/kvm/event_watch.hpp"
 #include "emulator/kvm/file.hpp"
+#include "emulator/kvm/io_eventfds.hpp"
+#include "emulator/kvm/irqfds.hpp"
 #include "emulator/kvm/machine_lock.hpp"
 #include "emulator/kvm/platform.hpp"
 #include "emulator/kvm/scheduler.hpp"
@@ -52,6 +55,14 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   [[nodiscard]] std::uint64_t ap_jump_table() const noexcept { return ap_jump_table_; }
   void set_ap_jump_table(std::uint64_t gpa) noexcept { ap_jump_table_ = gpa; }
 
+  // --- vm_eventfd.cpp ---
+  // The interrupts of eventfds that were signalled. At the start of each ioctl.
+  void deliver_irqfds();
+  // What the guest's last accesses have led to: signalled eventfds that interrupt, ended interrupts. Before it runs on.
+  void settle_eventfds();
+  // A write of 1 to 8 bytes by the guest. true: a device of the host took it.
+  [[nodiscard]] bool write_device(IoBus bus, std::uint64_t address, std::span<const std::byte> data);
+
  private:
   static const Ioctl<Vm> kIoctls[];
   static const Ioctl<Vm> kSevCommands[];
@@ -86,6 +97,11 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int set_irqchip(void* argument);
   int get_pit(void* argument);
   int set_pit(void* argument);
+
+  // --- vm_eventfd.cpp ---
+  int irqfd(void* argument);
+  int ioeventfd(void* argument);
+  std::optional<std::chrono::milliseconds> irqfds_signalled();  // in a thread of its own
 
   // --- vm_sev.cpp: KVM_MEMORY_ENCRYPT_OP, REG_REGION, UNREG_REGION. A command gets the copied-in kvm_sev_cmd. ---
   int memory_encrypt_op(void* argument);
@@ -141,6 +157,10 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;  // in the order of creation
   std::uint64_t clock_offset_ = 0;            // KVM_SET_CLOCK
+  IoEventfds io_eventfds_;
+  Irqfds irqfds_;
+  bool eventfd_signalled_ = false;           // by the guest: it may be one that interrupts
+  std::unique_ptr<EventWatch> event_watch_;  // from the first KVM_IRQFD on; its thread uses what is above
 
   // struct kvm_sev_info: what a mirror shares and a move takes along.
   struct SevContext {

@@ -40,7 +40,7 @@ TEST_CASE_METHOD(HostFixture, "/dev/kvm") {
   for (const unsigned long type : {2ul, 3ul}) CHECK(call(kvm_fd, KVM_CREATE_VM, type) >= 0);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, 235ul) == 0xd);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_NR_MEMSLOTS)) == 32764);
-  CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_IRQFD)) == 0);
+  CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_NESTED_STATE)) == 0);
   CHECK(call(kvm_fd, KVM_CHECK_EXTENSION, 99999ul) == 0);
   std::uint64_t value = 99;
   kvm_device_attr attribute{.flags = 0, .group = 1, .attr = 0, .addr = reinterpret_cast<std::uintptr_t>(&value)};
