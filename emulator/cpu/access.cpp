@@ -58,6 +58,10 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
     if (access == Access::kWrite) code.invalidate(page.host, static_cast<unsigned>(offset), size);
     writable = writable && (*page.flags & kPageHasCode) == 0;
   }
+  if ((*page.flags & kPageLogged) != 0) {
+    if (access == Access::kWrite) memory.note_write(t.gpa);
+    writable = writable && (*page.flags & kPageLogged) == 0;
+  }
   // Implicit accesses have other rights than the TLB's privilege.
   if (keep && !supervisor && !alignment_checked && !watching) {
     const std::uint64_t tag = va & ~kPageMask;

@@ -106,6 +106,7 @@ struct Walk {
       return false;
     }
     if ((*table.flags & kPageHasCode) != 0) core.code.invalidate(table.host, offset, sizeof(T));
+    if ((*table.flags & kPageLogged) != 0) core.memory.note_write(Gpa(table.gpa));
     store<T>(table.host + offset, static_cast<T>(entry | bits));
     return true;
   }

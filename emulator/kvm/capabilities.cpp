@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "emulator/irqchip/gsi_routing.hpp"
+#include "emulator/kvm/coalesced_ring.hpp"
 #include "vmm/kvm/abi.hpp"
 
 namespace sevisor::emulator {
@@ -29,6 +30,7 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_IRQ_ROUTING, kMaxGsis},
     {KVM_CAP_IRQ_INJECT_STATUS, 1},
     {KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1},
+    {KVM_CAP_COALESCED_MMIO, kCoalescedRingPage},
     {KVM_CAP_PIT2, 1},
     {KVM_CAP_PIT_STATE2, 1},
     {KVM_CAP_SET_IDENTITY_MAP_ADDR, 1},
@@ -52,6 +54,11 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_MAX_VCPU_ID, kMaxVcpus},
     {KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK},
     {KVM_CAP_IMMEDIATE_EXIT, 1},
+    {KVM_CAP_COALESCED_PIO, 1},
+    {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, kDirtyLogOptions},
+    {KVM_CAP_X86_USER_SPACE_MSR, 1},
+    {KVM_CAP_X86_MSR_FILTER, 1},
+    {KVM_CAP_EXIT_HYPERCALL, kExitHypercalls},
     {KVM_CAP_SYS_ATTRIBUTES, 1},
     {KVM_CAP_VM_COPY_ENC_CONTEXT_FROM, 1},
     {KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, 1},

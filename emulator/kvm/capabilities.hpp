@@ -1,6 +1,8 @@
 // KVM_CHECK_EXTENSION.
 #pragma once
 
+#include <linux/kvm_para.h>
+
 #include "vmm/kvm/abi.hpp"
 
 namespace sevisor::emulator {
@@ -10,6 +12,12 @@ inline constexpr int kMaxVcpus = 512;
 // KVM_CAP_VM_TYPES. Plain SEV is there as on a machine whose firmware gave all ASIDs to SEV-ES: VMs of its type can be
 // made, and KVM_SEV_INIT2 then finds no ASID for them (ENOTTY).
 inline constexpr int kVmTypes = 1 << kvm::kVmTypeDefault | 1 << kvm::kVmTypeSev | 1 << kvm::kVmTypeSevEs;
+
+// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
+inline constexpr int kDirtyLogOptions = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+
+// KVM_CAP_EXIT_HYPERCALL: those that user space may answer, one bit each.
+inline constexpr int kExitHypercalls = 1 << KVM_HC_MAP_GPA_RANGE;
 
 // 0: not there. As on /dev/kvm; a VM may have less.
 [[nodiscard]] int check_extension(long capability) noexcept;

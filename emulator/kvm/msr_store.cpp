@@ -113,6 +113,8 @@ constexpr std::uint32_t kIndices[] = {
 
 }  // namespace
 
+bool MsrStore::knows(std::uint32_t index) noexcept { return find(index) != nullptr; }
+
 std::optional<std::uint64_t> MsrStore::read(std::uint32_t index, std::uint64_t now) const {
   if (index == kMsrTsc) return now;
   const Range* range = find(index);

@@ -15,6 +15,8 @@ class MsrStore {
   [[nodiscard]] std::optional<std::uint64_t> read(std::uint32_t index, std::uint64_t now) const;
   [[nodiscard]] bool write(std::uint32_t index, std::uint64_t value);
 
+  [[nodiscard]] static bool knows(std::uint32_t index) noexcept;
+
   // All that KVM_GET_MSR_INDEX_LIST names, with those of the VMSA and the APIC.
   [[nodiscard]] static std::span<const std::uint32_t> index_list() noexcept;
 

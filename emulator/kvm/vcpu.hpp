@@ -112,7 +112,9 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   ghcb::CpuidValues cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::optional<std::uint64_t> xcr0) override;
   std::optional<std::uint64_t> read_msr(std::uint32_t index) override;
   bool write_msr(std::uint32_t index, std::uint64_t value) override;
+  bool refused_msr_exits() override;
   std::uint64_t hypercall(const ghcb::Hypercall& call) override;
+  bool hypercall_exits(const ghcb::Hypercall& call) override;
   bool port(const ghcb::PortAccess& access) override;
   bool mmio(const ghcb::MmioAccess& access) override;
   bool chip_port(const ghcb::PortAccess& access);
@@ -166,9 +168,10 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::optional<std::uint64_t> ghcb_msr_taken_;  // with the VMSA of another vCPU
   ghcb::PortAccess port_{};                      // under way in user space
   ghcb::MmioAccess mmio_{};
-  enum class UserExit { kNone, kPort, kMmio } user_exit_ = UserExit::kNone;
-  std::optional<Gpa> ghcb_page_;  // that the last request came through
-  std::vector<Vc> open_vcs_;      // whose handlers have not returned; the innermost last
+  enum class UserExit { kNone, kPort, kMmio, kMsr, kHypercall } user_exit_ = UserExit::kNone;
+  std::uint32_t msr_refusal_ = 0;  // KVM_MSR_EXIT_REASON_* of the guest's last refused access
+  std::optional<Gpa> ghcb_page_;   // that the last request came through
+  std::vector<Vc> open_vcs_;       // whose handlers have not returned; the innermost last
 };
 
 class VcpuFile final : public File {

@@ -1,5 +1,6 @@
 // What the GHCB service sees of its vCPU and VM.
 #include <algorithm>
+#include <linux/kvm_para.h>
 
 #include "base/bytes.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
@@ -11,9 +12,10 @@ namespace sevisor::emulator {
 
 namespace {
 constexpr std::uint64_t kCr4Osxsave = 1 << 18;
-// Linux include/uapi/linux/kvm_para.h: RAX of a hypercall that KVM does not know, or from outside ring 0.
-constexpr std::uint64_t kHypercallUnknown = static_cast<std::uint64_t>(-1000);
-constexpr std::uint64_t kHypercallForbidden = static_cast<std::uint64_t>(-1);
+// RAX of a hypercall that KVM does not know, whose arguments are no good, or from outside ring 0.
+constexpr std::uint64_t kHypercallUnknown = static_cast<std::uint64_t>(-KVM_ENOSYS);
+constexpr std::uint64_t kHypercallInvalid = static_cast<std::uint64_t>(-KVM_EINVAL);
+constexpr std::uint64_t kHypercallForbidden = static_cast<std::uint64_t>(-KVM_EPERM);
 }  // namespace
 
 bool Vcpu::read_shared(Gpa gpa, std::span<std::byte> out) { return vm_.memory().read_shared(gpa, out); }
@@ -32,20 +34,40 @@ ghcb::CpuidValues Vcpu::cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::o
 }
 
 std::optional<std::uint64_t> Vcpu::read_msr(std::uint32_t index) {
-  if (Irqchip::owns_msr(index)) {
-    return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
+  if (!vm_.msr_filter().allows(index, false)) {
+    msr_refusal_ = KVM_MSR_EXIT_REASON_FILTER;
+    return std::nullopt;
   }
+  const bool chips = Irqchip::owns_msr(index);
+  msr_refusal_ = chips || MsrStore::knows(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
+  if (chips) return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
   return msrs_.read(index, vm_.clock().now);
 }
 
 bool Vcpu::write_msr(std::uint32_t index, std::uint64_t value) {
-  if (Irqchip::owns_msr(index)) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value);
+  if (!vm_.msr_filter().allows(index, true)) {
+    msr_refusal_ = KVM_MSR_EXIT_REASON_FILTER;
+    return false;
+  }
+  const bool chips = Irqchip::owns_msr(index);
+  msr_refusal_ = chips || MsrStore::knows(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
+  if (chips) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value);
   return msrs_.write(index, value);
 }
 
-// No paravirtual interface is offered.
+bool Vcpu::refused_msr_exits() { return (vm_.msr_exits() & msr_refusal_) != 0; }
+
+// What every KVM answers, and what user space may be asked: Linux arch/x86/kvm/x86.c ____kvm_emulate_hypercall().
 std::uint64_t Vcpu::hypercall(const ghcb::Hypercall& call) {
-  return call.cpl == 0 ? kHypercallUnknown : kHypercallForbidden;
+  if (call.cpl != 0) return kHypercallForbidden;
+  if (call.rax == KVM_HC_VAPIC_POLL_IRQ) return 0;
+  return call.rax == KVM_HC_MAP_GPA_RANGE && vm_.hypercall_exits() != 0 ? kHypercallInvalid : kHypercallUnknown;
+}
+
+bool Vcpu::hypercall_exits(const ghcb::Hypercall& call) {
+  if (call.cpl != 0 || call.rax != KVM_HC_MAP_GPA_RANGE || vm_.hypercall_exits() == 0) return false;
+  const std::uint64_t first = call.rbx / kPageSize;
+  return call.rbx % kPageSize == 0 && call.rcx != 0 && first + call.rcx > first;
 }
 
 bool Vcpu::port(const ghcb::PortAccess& access) {

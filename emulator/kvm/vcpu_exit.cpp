@@ -19,6 +19,9 @@ template <class... Cases>
 Overloaded(Cases...) -> Overloaded<Cases...>;
 constexpr ghcb::ExitCode kExitCr4WriteTrap = ghcb::kExitCr0WriteTrap + 4;
 constexpr ghcb::ExitCode kExitCr15WriteTrap = ghcb::kExitCr0WriteTrap + 15;
+// kvm_run.hypercall.flags, KVM_EXIT_HYPERCALL_LONG_MODE: KVM takes a guest whose registers it cannot see for a 64-bit
+// one.
+constexpr std::uint32_t kHypercallOf64Bits = 1;
 constexpr std::uint8_t kVectorBp = 3;
 constexpr std::uint8_t kVectorOf = 4;
 }  // namespace
@@ -138,6 +141,26 @@ Vcpu::Handled Vcpu::handle_outcome(const ghcb::Outcome& outcome) {
             if (mmio_.write) std::memcpy(run.mmio.data, mmio_.data.data(), mmio_.data.size());
             return Handled{.result = 0};
           },
+          [&](const ghcb::MsrExit& access) {
+            user_exit_ = UserExit::kMsr;
+            run.exit_reason = access.write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+            run.msr = {};
+            run.msr.reason = msr_refusal_;
+            run.msr.index = access.index;
+            run.msr.data = access.value;
+            return Handled{.result = 0};
+          },
+          [&](const ghcb::HypercallExit& exit) {
+            user_exit_ = UserExit::kHypercall;
+            run.exit_reason = KVM_EXIT_HYPERCALL;
+            run.hypercall = {};
+            run.hypercall.nr = exit.call.rax;
+            run.hypercall.args[0] = exit.call.rbx;
+            run.hypercall.args[1] = exit.call.rcx;
+            run.hypercall.args[2] = exit.call.rdx;
+            run.hypercall.longmode = kHypercallOf64Bits;
+            return Handled{.result = 0};
+          },
           [&](const ghcb::Terminated& end) {
             run.exit_reason = KVM_EXIT_SYSTEM_EVENT;
             run.system_event.type = KVM_SYSTEM_EVENT_SEV_TERM;
@@ -172,6 +195,12 @@ std::optional<int> Vcpu::complete_user_exit() {
         std::copy_n(run_area_->data() + kvm::kPioDataOffset, port_.data.size(), port_.data.begin());
       }
       break;
+    case UserExit::kMsr: {
+      const auto value = shared().msr.error == 0 ? std::optional<std::uint64_t>(shared().msr.data) : std::nullopt;
+      return handle_outcome(service_.complete_msr(value)).result;
+    }
+    case UserExit::kHypercall:
+      return handle_outcome(service_.complete_hypercall(shared().hypercall.ret)).result;
     case UserExit::kMmio:
       if (!mmio_.write) std::memcpy(mmio_.data.data(), shared().mmio.data, mmio_.data.size());
       break;

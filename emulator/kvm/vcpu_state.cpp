@@ -58,6 +58,7 @@ Vcpu::Vcpu(Vm& vm, std::uint32_t id)
       run_area_(std::make_shared<Mapping>(Mapping::anonymous(kvm::kVcpuMmapSize, PROT_READ | PROT_WRITE))),
       vmsa_page_(Mapping::anonymous(sizeof(sev::Vmsa), PROT_READ | PROT_WRITE)),
       service_({.c_bit = vm.platform().options().c_bit, .max_version = vm.ghcb_version()}, *this) {
+  vm.coalesced().show_at(run_area_->data() + kCoalescedRingPage * kPageSize);
   if (Irqchip* chip = vm.irqchip()) index_ = chip->add_vcpu(id, id == 0);
   // The BSP runs at once, the others wait for INIT and SIPI, if there is somebody who could send them.
   mp_state_ = id == 0 || vm.irqchip() == nullptr ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;

@@ -34,8 +34,13 @@ const Ioctl<Vm> Vm::kIoctls[] = {
     {KVM_SET_IRQCHIP, &Vm::set_irqchip},
     {KVM_GET_PIT2, &Vm::get_pit},
     {KVM_SET_PIT2, &Vm::set_pit},
+    {KVM_GET_DIRTY_LOG, &Vm::get_dirty_log},
+    {KVM_CLEAR_DIRTY_LOG, &Vm::clear_dirty_log},
+    {KVM_X86_SET_MSR_FILTER, &Vm::set_msr_filter},
     {KVM_IRQFD, &Vm::irqfd},
     {KVM_IOEVENTFD, &Vm::ioeventfd},
+    {KVM_REGISTER_COALESCED_MMIO, &Vm::register_coalesced},
+    {KVM_UNREGISTER_COALESCED_MMIO, &Vm::unregister_coalesced},
     {KVM_MEMORY_ENCRYPT_OP, &Vm::memory_encrypt_op},
     {KVM_MEMORY_ENCRYPT_REG_REGION, &Vm::register_region},
     {KVM_MEMORY_ENCRYPT_UNREG_REGION, &Vm::unregister_region},
@@ -122,6 +127,9 @@ int Vm::enable_cap(void* argument) {
     }
     return 0;
   }
+  if (cap.cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) return set_manual_dirty_log(cap.args[0]);
+  if (cap.cap == KVM_CAP_EXIT_HYPERCALL) return set_hypercall_exits(cap.args[0]);
+  if (cap.cap == KVM_CAP_X86_USER_SPACE_MSR) return set_msr_exits(cap.args[0]);
   if (cap.cap == KVM_CAP_VM_COPY_ENC_CONTEXT_FROM) return mirror_context(cap.args[0]);
   if (cap.cap == KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM) return move_context(cap.args[0]);
   return -EINVAL;

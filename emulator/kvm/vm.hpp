@@ -13,6 +13,7 @@
 #include "emulator/kvm/io_eventfds.hpp"
 #include "emulator/kvm/irqfds.hpp"
 #include "emulator/kvm/machine_lock.hpp"
+#include "emulator/kvm/msr_filter.hpp"
 #include "emulator/kvm/platform.hpp"
 #include "emulator/kvm/scheduler.hpp"
 #include "vmm/kvm/abi.hpp"
@@ -54,6 +55,13 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   [[nodiscard]] std::size_t vcpu_count() const noexcept { return vcpus_.size(); }
   [[nodiscard]] std::uint64_t ap_jump_table() const noexcept { return ap_jump_table_; }
   void set_ap_jump_table(std::uint64_t gpa) noexcept { ap_jump_table_ = gpa; }
+
+  // --- vm_reports.cpp: what is asked of user space ---
+  // KVM_CAP_EXIT_HYPERCALL: a bit for each hypercall that exits.
+  [[nodiscard]] std::uint64_t hypercall_exits() const noexcept { return hypercall_exits_; }
+  // KVM_CAP_X86_USER_SPACE_MSR: KVM_MSR_EXIT_REASON_*, for which a refused access exits.
+  [[nodiscard]] std::uint64_t msr_exits() const noexcept { return msr_exits_; }
+  [[nodiscard]] const MsrFilter& msr_filter() const noexcept { return msr_filter_; }
 
   // --- vm_eventfd.cpp ---
   // The interrupts of eventfds that were signalled. At the start of each ioctl.
@@ -97,6 +105,16 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int set_irqchip(void* argument);
   int get_pit(void* argument);
   int set_pit(void* argument);
+
+  // --- vm_dirty_log.cpp ---
+  int get_dirty_log(void* argument);
+  int clear_dirty_log(void* argument);
+  int set_manual_dirty_log(std::uint64_t options);
+
+  // --- vm_reports.cpp ---
+  int set_msr_filter(void* argument);
+  int set_hypercall_exits(std::uint64_t hypercalls);
+  int set_msr_exits(std::uint64_t reasons);
 
   // --- vm_eventfd.cpp ---
   int irqfd(void* argument);
@@ -157,6 +175,10 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;  // in the order of creation
   std::uint64_t clock_offset_ = 0;            // KVM_SET_CLOCK
+  bool manual_dirty_log_ = false;  // KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: who asks for the log does not clear it
+  std::uint64_t hypercall_exits_ = 0;
+  std::uint64_t msr_exits_ = 0;
+  MsrFilter msr_filter_;
   IoEventfds io_eventfds_;
   Irqfds irqfds_;
   bool eventfd_signalled_ = false;           // by the guest: it may be one that interrupts

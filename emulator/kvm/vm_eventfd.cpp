@@ -1,5 +1,5 @@
-// ioctls that tie eventfds to a VM: those that interrupt it, and those that its writes signal. Linux
-// virt/kvm/eventfd.c.
+// ioctls for what happens without an exit to user space: eventfds that interrupt a VM, eventfds that its writes signal,
+// and writes that are collected in a ring. Linux virt/kvm/eventfd.c, coalesced_mmio.c.
 //
 // When an eventfd is taken up decides whether runs can be repeated. A thread of user space that answers an exit holds
 // the turn, so what it has signalled comes into force at one place only, its next ioctl. Whatever a guest's own write
@@ -49,6 +49,23 @@ int Vm::ioeventfd(void* argument) {
   return get_user(request, argument) ? io_eventfds_.request(request) : -EFAULT;
 }
 
+int Vm::register_coalesced(void* argument) {
+  // NR_IOBUS_DEVS counts these: the IOAPIC; the PIC pair and its ELCR, the PIT and its port 0x61.
+  constexpr std::size_t kMmioDevices = 1;
+  constexpr std::size_t kPicDevices = 3;
+  constexpr std::size_t kPitDevices = 2;
+  kvm_coalesced_mmio_zone zone{};
+  if (!get_user(zone, argument)) return -EFAULT;
+  std::size_t devices = 0;
+  if (irqchip_) devices = zone.pio == 0 ? kMmioDevices : kPicDevices + (irqchip_->has_pit() ? kPitDevices : 0);
+  return coalesced_.add(zone, devices);
+}
+
+int Vm::unregister_coalesced(void* argument) {
+  kvm_coalesced_mmio_zone zone{};
+  return get_user(zone, argument) ? coalesced_.remove(zone) : -EFAULT;
+}
+
 std::optional<std::chrono::milliseconds> Vm::irqfds_signalled() {
   const std::lock_guard lock(this->lock());
   if (scheduler_.running()) deliver_irqfds();
@@ -80,7 +97,7 @@ void Vm::settle_eventfds() {
 }
 
 bool Vm::write_device(IoBus bus, std::uint64_t address, std::span<const std::byte> data) {
-  if (!io_eventfds_.write(bus, address, data)) return false;
+  if (!io_eventfds_.write(bus, address, data)) return coalesced_.write(bus, address, data);
   eventfd_signalled_ = true;
   return true;
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <sys/mman.h>
 
+#include "emulator/memory/dirty_log.hpp"
 #include "emulator/memory/page_cipher.hpp"
 
 namespace sevisor::emulator {
@@ -61,6 +62,7 @@ struct Slot {
   Gpa gpa;
   std::uint64_t size;
   std::byte* host;
+  std::unique_ptr<DirtyLog> log;  // while kLogDirtyPages is set
 };
 
 // The part of a slot that lies in one backing.
@@ -70,6 +72,8 @@ struct Piece {
   Backing* backing;
   std::size_t first_page;  // of the backing
   bool read_only;
+  DirtyLog* log;            // the slot's, or null
+  std::uint64_t slot_page;  // where in it the piece begins
 };
 
 // What guests with one key share: the memory that is encrypted with it, by the VMM's addresses. One guest, but for
@@ -79,6 +83,17 @@ struct Domain {
   std::uint64_t next_spa = kFirstSpa;
   std::unique_ptr<PageCipher> cipher;
   std::vector<PageObserver*> observers;
+  std::vector<const std::vector<Piece>*> guests;  // what each of them has of it
+
+  // A log that does not have the page yet.
+  [[nodiscard]] bool anybody_logs(const Backing& backing, std::size_t page) const {
+    const auto wants = [&](const Piece& piece) {
+      if (piece.log == nullptr || piece.backing != &backing || page < piece.first_page) return false;
+      const std::size_t in_piece = page - piece.first_page;
+      return in_piece < piece.size / kPageSize && !piece.log->written(piece.slot_page + in_piece);
+    };
+    return std::ranges::any_of(guests, [&](const auto* pieces) { return std::ranges::any_of(*pieces, wants); });
+  }
 
   Backing* find_backing(const std::byte* host) {
     for (auto& backing : backings) {
@@ -168,6 +183,12 @@ struct GuestMemory::Impl {
   std::vector<Slot> slots;
   std::vector<Piece> pieces;  // by GPA
   std::size_t last_piece = 0;
+  bool logs_start_full = false;
+
+  Impl() { domain->guests.push_back(&pieces); }
+  ~Impl() { std::erase(domain->guests, &pieces); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   Piece* find(Gpa gpa) {
     if (last_piece < pieces.size()) {
@@ -192,12 +213,53 @@ struct GuestMemory::Impl {
         Backing* backing = domain->backing_at(host, slot.size - done);
         const std::size_t offset = number(host) - number(backing->raw);
         const std::uint64_t size = std::min<std::uint64_t>(slot.size - done, backing->size - offset);
-        pieces.push_back({slot.gpa + done, size, backing, offset / kPageSize, (slot.flags & kReadOnly) != 0});
+        pieces.push_back({.gpa = slot.gpa + done,
+                          .size = size,
+                          .backing = backing,
+                          .first_page = offset / kPageSize,
+                          .read_only = (slot.flags & kReadOnly) != 0,
+                          .log = slot.log.get(),
+                          .slot_page = done / kPageSize});
         done += size;
       }
     }
     std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.gpa < b.gpa; });
+    drop_pages();
+  }
+
+  // No pointer that was handed out is used any more.
+  void drop_pages() {
     for (PageObserver* observer : observers) observer->all_pages_closed();
+  }
+
+  [[nodiscard]] Slot* find_slot(std::uint32_t id) {
+    const auto found = std::ranges::find(slots, id, &Slot::id);
+    return found == slots.end() ? nullptr : &*found;
+  }
+
+  void set_logging(Slot& slot) {
+    if ((slot.flags & kLogDirtyPages) == 0) {
+      slot.log.reset();
+    } else if (slot.log == nullptr) {
+      slot.log = std::make_unique<DirtyLog>(slot.size / kPageSize, logs_start_full);
+    }
+  }
+
+  // The next writes to these pages of the slot go through note_write().
+  void log_writes(const Slot& slot, std::span<const std::uint64_t> pages) {
+    for (const std::uint64_t page : pages) {
+      const Piece* piece = find(slot.gpa + page * kPageSize);
+      piece->backing->flag(piece->first_page + page - piece->slot_page) |= kPageLogged;
+    }
+    if (!pages.empty()) drop_pages();
+  }
+  void log_all_writes(const Slot& slot) {
+    for (const Piece& piece : pieces) {
+      if (piece.log == nullptr || piece.log != slot.log.get()) continue;
+      for (std::size_t i = 0; i < piece.size / kPageSize; ++i) {
+        if (!piece.log->written(piece.slot_page + i)) piece.backing->flag(piece.first_page + i) |= kPageLogged;
+      }
+    }
   }
 
   void write_back_slot(const Slot& slot) {
@@ -249,15 +311,59 @@ int GuestMemory::set_slot(std::uint32_t slot, std::uint32_t flags, Gpa gpa, std:
     if (size != old->size || host != old->host || ((flags ^ old->flags) & kReadOnly)) return -EINVAL;
     if (gpa != old->gpa && impl_->overlaps_other(slot, gpa, size)) return -EEXIST;
     const bool moved = gpa != old->gpa;
+    const bool logged = old->log != nullptr;
     old->gpa = gpa;
     old->flags = flags;
-    if (moved) impl_->rebuild_pieces();
+    impl_->set_logging(*old);
+    if (moved || logged != (old->log != nullptr)) {
+      impl_->rebuild_pieces();
+      impl_->log_all_writes(*old);
+    }
     return 0;
   }
   if (impl_->overlaps_other(slot, gpa, size)) return -EEXIST;
-  slots.push_back({slot, flags, gpa, size, host});
+  slots.push_back({.id = slot, .flags = flags, .gpa = gpa, .size = size, .host = host, .log = nullptr});
+  impl_->set_logging(slots.back());
   impl_->rebuild_pieces();
+  impl_->log_all_writes(slots.back());
   return 0;
+}
+
+void GuestMemory::set_logs_start_full(bool full) { impl_->logs_start_full = full; }
+
+int GuestMemory::get_dirty_log(std::uint32_t slot, bool clear, std::vector<std::uint64_t>& pages) {
+  if (slot >= kMaxSlots) return -EINVAL;
+  const Slot* found = impl_->find_slot(slot);
+  if (found == nullptr || found->log == nullptr) return -ENOENT;
+  pages.assign(found->log->words().begin(), found->log->words().end());
+  if (clear) impl_->log_writes(*found, found->log->clear(0, pages));
+  return 0;
+}
+
+int GuestMemory::check_log_range(std::uint32_t slot, std::uint64_t first, std::uint64_t count) const {
+  constexpr std::uint64_t kUnit = DirtyLog::kPagesPerWord;
+  if (slot >= kMaxSlots || first % kUnit != 0) return -EINVAL;
+  const Slot* found = impl_->find_slot(slot);
+  if (found == nullptr || found->log == nullptr) return -ENOENT;
+  const std::uint64_t pages = found->log->pages();
+  if (first > pages || count > pages - first || (count < pages - first && count % kUnit != 0)) return -EINVAL;
+  return 0;
+}
+
+void GuestMemory::clear_dirty_log(std::uint32_t slot, std::uint64_t first, std::span<const std::uint64_t> pages) {
+  const Slot* found = impl_->find_slot(slot);
+  if (found != nullptr && found->log != nullptr) impl_->log_writes(*found, found->log->clear(first, pages));
+}
+
+void GuestMemory::note_write(Gpa gpa) {
+  const Piece* piece = impl_->find(gpa);
+  if (piece == nullptr) return;
+  const std::size_t in_piece = (gpa - piece->gpa) / kPageSize;
+  if (piece->log != nullptr) piece->log->mark(piece->slot_page + in_piece);
+  const std::size_t page = piece->first_page + in_piece;
+  if (!impl_->domain->anybody_logs(*piece->backing, page)) {
+    piece->backing->flag(page) &= static_cast<std::uint8_t>(~kPageLogged);
+  }
 }
 
 OpenPage GuestMemory::open(Gpa gpa, View view) {
@@ -303,6 +409,7 @@ bool GuestMemory::write_shared(Gpa gpa, std::span<const std::byte> in) {
   while (!in.empty()) {
     const OpenPage page = open(gpa, View::kShared);
     if (page.host == nullptr || page.read_only) return false;
+    if ((*page.flags & kPageLogged) != 0) note_write(gpa);
     const std::size_t bytes = std::min<std::size_t>(in.size(), kPageSize - gpa.offset_in_page());
     std::memcpy(page.host + gpa.offset_in_page(), in.data(), bytes);
     in = in.subspan(bytes);
@@ -369,7 +476,9 @@ void GuestMemory::remove_observer(PageObserver* observer) {
 
 void GuestMemory::share(GuestMemory& other) {
   for (PageObserver* observer : impl_->observers) other.impl_->domain->observers.push_back(observer);
+  std::erase(impl_->domain->guests, &impl_->pieces);
   impl_->domain = other.impl_->domain;
+  impl_->domain->guests.push_back(&impl_->pieces);
   impl_->rebuild_pieces();
 }
 

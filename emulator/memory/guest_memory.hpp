@@ -51,6 +51,7 @@ enum PageFlag : std::uint8_t {
   kPageRawOpen = 2,   // the shared view was handed out since the private view was last closed
   kPageDirty = 8,     // the private view was handed out for writing: closing it writes it back
   kPageHasCode = 4,   // a vCPU has decoded instructions from the private view: writes must go through its slow path
+  kPageLogged = 16,   // somebody wants to know of the next write: it must go through the slow path, and note_write()
 };
 
 class GuestMemory {
@@ -67,6 +68,17 @@ class GuestMemory {
   // Slots, as KVM_SET_USER_MEMORY_REGION has them. 0 or a negative errno (-EEXIST, -EINVAL), as the kernel answers.
   // `size` 0 deletes; the shadows of a deleted slot are written back first.
   int set_slot(std::uint32_t slot, std::uint32_t flags, Gpa gpa, std::uint64_t size, std::byte* host);
+
+  // --- KVM_MEM_LOG_DIRTY_PAGES. Errors as the kernel's: -EINVAL, and -ENOENT for a slot that has no log.
+  // Logs that start from now on have all pages in them (KVM_DIRTY_LOG_INITIALLY_SET).
+  void set_logs_start_full(bool full);
+  // KVM_GET_DIRTY_LOG: one bit a page, in whole words. `clear`: they are forgotten.
+  [[nodiscard]] int get_dirty_log(std::uint32_t slot, bool clear, std::vector<std::uint64_t>& pages);
+  // KVM_CLEAR_DIRTY_LOG, in two steps: whether the range is one of the slot's, and the pages in it to forget.
+  [[nodiscard]] int check_log_range(std::uint32_t slot, std::uint64_t first, std::uint64_t count) const;
+  void clear_dirty_log(std::uint32_t slot, std::uint64_t first, std::span<const std::uint64_t> pages);
+  // The page is about to be written to, in either view. To be called if its flags have kPageLogged.
+  void note_write(Gpa gpa);
 
   // The page that holds `gpa` in the asked view. May close the other view, which calls the observers.
   [[nodiscard]] OpenPage open(Gpa gpa, View view);

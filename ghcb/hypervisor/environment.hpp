@@ -68,8 +68,12 @@ class Environment {
   // Nothing or false: the guest gets #GP.
   [[nodiscard]] virtual std::optional<std::uint64_t> read_msr(std::uint32_t index) = 0;
   [[nodiscard]] virtual bool write_msr(std::uint32_t index, std::uint64_t value) = 0;
+  // Asked when one of these has refused: user space is to answer instead.
+  [[nodiscard]] virtual bool refused_msr_exits() { return false; }
   // RAX on return.
   [[nodiscard]] virtual std::uint64_t hypercall(const Hypercall& call) = 0;
+  // Asked before: user space is to answer instead.
+  [[nodiscard]] virtual bool hypercall_exits(const Hypercall& /*call*/) { return false; }
 
   // Devices of the hypervisor itself. true: done, with access.data filled for a read. false: user space must do it.
   [[nodiscard]] virtual bool port(const PortAccess& access) = 0;

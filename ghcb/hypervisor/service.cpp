@@ -129,26 +129,10 @@ Outcome Service::act(Action action) {
       request_.rdx = values.edx;
       break;
     }
-    case Action::kMsr: {
-      const auto index = static_cast<std::uint32_t>(request_.rcx);
-      if (request_.exit_info_1 != 0) {
-        if (!environment_.write_msr(index, request_.rdx << 32 | low_half(request_.rax))) raise(kVectorGp);
-      } else if (const auto value = environment_.read_msr(index)) {
-        request_.rax = low_half(*value);
-        request_.rdx = *value >> 32;
-      } else {
-        raise(kVectorGp);
-      }
-      break;
-    }
+    case Action::kMsr:
+      return start_msr();
     case Action::kVmmcall:
-      request_.rax = environment_.hypercall({.rax = request_.rax,
-                                             .rbx = request_.rbx,
-                                             .rcx = request_.rcx,
-                                             .rdx = request_.rdx,
-                                             .rsi = request_.rsi,
-                                             .cpl = request_.cpl});
-      break;
+      return start_hypercall();
     case Action::kInjectGp:
       environment_.inject_exception(kVectorGp, 0);
       break;
@@ -186,6 +170,59 @@ Outcome Service::act(Action action) {
     case Action::kUnsupported:
       return Failed{RunFailure::kInvalid, request_.exit_code};
   }
+  return finish();
+}
+
+Outcome Service::start_msr() {
+  MsrExit access{.index = static_cast<std::uint32_t>(request_.rcx), .write = request_.exit_info_1 != 0};
+  if (access.write) {
+    access.value = request_.rdx << 32 | low_half(request_.rax);
+    if (environment_.write_msr(access.index, access.value)) return finish();
+  } else if (const auto value = environment_.read_msr(access.index)) {
+    give_msr(*value);
+    return finish();
+  }
+  if (environment_.refused_msr_exits()) {
+    pending_ = Pending::kMsr;
+    return access;
+  }
+  raise(kVectorGp);
+  return finish();
+}
+
+void Service::give_msr(std::uint64_t value) {
+  request_.rax = low_half(value);
+  request_.rdx = value >> 32;
+}
+
+Outcome Service::complete_msr(std::optional<std::uint64_t> value) {
+  if (std::exchange(pending_, Pending::kNone) != Pending::kMsr) return Resume{};
+  if (!value) {
+    raise(kVectorGp);
+  } else if (request_.exit_info_1 == 0) {
+    give_msr(*value);
+  }
+  return finish();
+}
+
+Outcome Service::start_hypercall() {
+  const Hypercall call{.rax = request_.rax,
+                       .rbx = request_.rbx,
+                       .rcx = request_.rcx,
+                       .rdx = request_.rdx,
+                       .rsi = request_.rsi,
+                       .cpl = request_.cpl};
+  if (environment_.hypercall_exits(call)) {
+    pending_ = Pending::kHypercall;
+    return HypercallExit{call};
+  }
+  request_.rax = environment_.hypercall(call);
+  return finish();
+}
+
+Outcome Service::complete_hypercall(std::uint64_t rax) {
+  if (std::exchange(pending_, Pending::kNone) != Pending::kHypercall) return Resume{};
+  request_.rax = rax;
   return finish();
 }
 
@@ -298,6 +335,8 @@ Outcome Service::complete() {
       mmio_.gpa = mmio_.gpa + chunk_;
       mmio_.data = mmio_.data.subspan(chunk_);
       return continue_mmio();
+    case Pending::kMsr:
+    case Pending::kHypercall:
     case Pending::kPageHold:
     case Pending::kMsrHold:
     case Pending::kNone:

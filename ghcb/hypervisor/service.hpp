@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <variant>
 #include <vector>
@@ -38,6 +39,15 @@ struct PortExit {
 struct MmioExit {
   MmioAccess access;
 };
+// User space must answer: call complete_msr() or complete_hypercall().
+struct MsrExit {
+  std::uint32_t index = 0;
+  bool write = false;
+  std::uint64_t value = 0;  // that is written
+};
+struct HypercallExit {
+  Hypercall call;
+};
 struct Terminated {
   std::uint64_t ghcb_msr = 0;  // the request of the MSR protocol, or the address of the GHCB
 };
@@ -50,7 +60,7 @@ struct Failed {
   RunFailure why = RunFailure::kInvalid;
   ExitCode exit_code = 0;
 };
-using Outcome = std::variant<Resume, Held, PortExit, MmioExit, Terminated, Failed>;
+using Outcome = std::variant<Resume, Held, PortExit, MmioExit, MsrExit, HypercallExit, Terminated, Failed>;
 
 class Service {
  public:
@@ -60,6 +70,10 @@ class Service {
   [[nodiscard]] Outcome vmgexit();
   // User space has done the access that the last PortExit or MmioExit asked for; what it read is in access.data.
   [[nodiscard]] Outcome complete();
+  // User space has answered the last MsrExit. Nothing: #GP. The value counts for a read.
+  [[nodiscard]] Outcome complete_msr(std::optional<std::uint64_t> value);
+  // User space has answered the last HypercallExit: RAX.
+  [[nodiscard]] Outcome complete_hypercall(std::uint64_t rax);
   // The vCPU leaves the AP reset hold; `sipi`: because of a SIPI.
   void finish_hold(bool sipi);
   // Goes on where `other` was: with its reset hold, if it was in one. What user space was asked for is not taken along.
@@ -68,11 +82,14 @@ class Service {
   [[nodiscard]] std::uint64_t initial_msr() const noexcept;
 
  private:
-  enum class Pending { kNone, kPort, kMmio, kPageHold, kMsrHold };
+  enum class Pending { kNone, kPort, kMmio, kMsr, kHypercall, kPageHold, kMsrHold };
 
   Outcome msr_request(std::uint64_t value);
   void answer_msr(std::uint64_t value);
   Outcome act(Action action);
+  Outcome start_msr();
+  void give_msr(std::uint64_t value);
+  Outcome start_hypercall();
   Outcome start_port();
   Outcome continue_port();
   Outcome start_mmio(bool write);

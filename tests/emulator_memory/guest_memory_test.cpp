@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string_view>
 #include <sys/mman.h>
+#include <vector>
 
 using namespace sevisor;
 using namespace sevisor::emulator;
@@ -241,4 +242,119 @@ TEST_CASE_METHOD(Fixture, "shared reads and writes cross pages and stop at the s
   CHECK(back == data);
   CHECK_FALSE(memory.read_shared(Gpa(ram.size() - 4), back));
   CHECK_FALSE(memory.write_shared(Gpa(ram.size()), data));
+}
+
+// --- KVM_MEM_LOG_DIRTY_PAGES ---
+
+namespace {
+
+constexpr std::uint32_t kLog = 1;
+
+struct Logged : Fixture {
+  Logged() { REQUIRE(memory.set_slot(0, kLog, Gpa(0), ram.size(), ram.data()) == 0); }
+  // As the processor writes: through the page's flags.
+  void write(std::uint64_t gpa, View view) {
+    const OpenPage page = memory.open(Gpa(gpa), view);
+    if ((*page.flags & kPageLogged) != 0) memory.note_write(Gpa(gpa));
+    page.host[gpa % kPageSize] = std::byte{1};
+  }
+  [[nodiscard]] bool logged(std::uint64_t gpa) {
+    return (*memory.open(Gpa(gpa), View::kPrivate).flags & kPageLogged) != 0;
+  }
+  std::uint64_t take(std::uint32_t slot = 0, bool clear = true) {
+    std::vector<std::uint64_t> pages;
+    REQUIRE(memory.get_dirty_log(slot, clear, pages) == 0);
+    REQUIRE(pages.size() == 1);
+    return pages[0];
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Logged, "a log has the pages that were written to, in either view, until it is taken") {
+  CHECK(take() == 0);
+  write(0x3008, View::kPrivate);
+  write(0x5000, View::kShared);
+  const std::byte value[] = {std::byte{7}, std::byte{8}};
+  REQUIRE(memory.write_shared(Gpa(0x7fff), value));
+  CHECK_FALSE(logged(0x3000));
+  CHECK(logged(0x4000));
+  CHECK(take(0, false) == 0b1'1010'1000);
+  CHECK(take() == 0b1'1010'1000);
+  CHECK(take() == 0);
+  CHECK(logged(0x3000));
+  write(0x3000, View::kPrivate);
+  CHECK(take() == 0b1000);
+  // The guest's plaintext going to the raw view is no write of its own.
+  memory.write_back_all();
+  CHECK(take() == 0);
+}
+
+TEST_CASE_METHOD(Logged, "whoever keeps a pointer for writing is told when the log is taken") {
+  Recorder recorder;
+  memory.add_observer(&recorder);
+  CHECK(take() == 0);
+  CHECK(recorder.all == 0);
+  write(0x1000, View::kPrivate);
+  CHECK(take() == 2);
+  CHECK(recorder.all == 1);
+  memory.remove_observer(&recorder);
+}
+
+TEST_CASE_METHOD(Logged, "a log begins and ends with the slot's flag, and moves with the slot") {
+  write(0x1000, View::kPrivate);
+  REQUIRE(memory.set_slot(0, kLog, Gpa(0x100000), ram.size(), ram.data()) == 0);
+  write(0x102000, View::kPrivate);
+  CHECK(take() == 0b110);
+  REQUIRE(memory.set_slot(0, 0, Gpa(0x100000), ram.size(), ram.data()) == 0);
+  std::vector<std::uint64_t> pages;
+  CHECK(memory.get_dirty_log(0, true, pages) == -ENOENT);
+  write(0x101000, View::kPrivate);  // nobody wants to know any more
+  CHECK_FALSE(logged(0x101000));
+  REQUIRE(memory.set_slot(0, kLog, Gpa(0x100000), ram.size(), ram.data()) == 0);
+  CHECK(take() == 0);
+  CHECK(logged(0x101000));
+}
+
+TEST_CASE_METHOD(Logged, "two slots of the same memory have a log each, of writes through their own addresses") {
+  REQUIRE(memory.set_slot(1, kLog, Gpa(0x200000), ram.size(), ram.data()) == 0);
+  write(0x201000, View::kPrivate);
+  CHECK(logged(0x1000));  // slot 0 has not seen it written
+  CHECK(take(0) == 0);
+  CHECK(take(1) == 0b10);
+  write(0x1000, View::kPrivate);
+  write(0x201000, View::kPrivate);
+  CHECK_FALSE(logged(0x1000));
+  CHECK(take(0) == 0b10);
+  CHECK(take(1) == 0b10);
+}
+
+TEST_CASE_METHOD(Logged, "a mirror's writes are in its own log alone") {
+  GuestMemory mirror;
+  REQUIRE(mirror.set_slot(0, kLog, Gpa(0), ram.size(), ram.data()) == 0);
+  mirror.share(memory);
+  const OpenPage page = mirror.open(Gpa(0x2000), View::kPrivate);
+  REQUIRE((*page.flags & kPageLogged) != 0);
+  mirror.note_write(Gpa(0x2000));
+  CHECK(logged(0x2000));
+  CHECK(take() == 0);
+  std::vector<std::uint64_t> pages;
+  REQUIRE(mirror.get_dirty_log(0, true, pages) == 0);
+  CHECK(pages == std::vector<std::uint64_t>{0b100});
+}
+
+TEST_CASE_METHOD(Fixture, "logs may start full, and are cleared page by page") {
+  memory.set_logs_start_full(true);
+  REQUIRE(memory.set_slot(0, kLog, Gpa(0), ram.size(), ram.data()) == 0);
+  std::vector<std::uint64_t> pages;
+  REQUIRE(memory.get_dirty_log(0, false, pages) == 0);
+  CHECK(pages == std::vector<std::uint64_t>{0xffff});
+  CHECK((*memory.open(Gpa(0x1000), View::kPrivate).flags & kPageLogged) == 0);
+  CHECK(memory.check_log_range(0, 0, 16) == 0);
+  CHECK(memory.check_log_range(0, 0, 17) == -EINVAL);
+  const std::uint64_t some[] = {0b110};
+  memory.clear_dirty_log(0, 0, some);
+  REQUIRE(memory.get_dirty_log(0, false, pages) == 0);
+  CHECK(pages == std::vector<std::uint64_t>{0xfff9});
+  CHECK((*memory.open(Gpa(0x1000), View::kPrivate).flags & kPageLogged) != 0);
 }

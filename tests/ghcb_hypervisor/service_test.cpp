@@ -55,6 +55,10 @@ struct Hypervisor : Environment {
     msrs[index] = value;
     return true;
   }
+  bool msr_exits = false;
+  bool call_exits = false;
+  bool refused_msr_exits() override { return msr_exits; }
+  bool hypercall_exits(const Hypercall&) override { return call_exits; }
   std::uint64_t hypercall(const Hypercall& call) override { return call.rax + call.rbx + call.cpl; }
   bool port(const PortAccess& access) override {
     if (!own_port) return false;
@@ -202,6 +206,58 @@ TEST_CASE_METHOD(Fixture, "MSRs are read and written; an unknown one gives #GP a
   rcx(0x999);
   CHECK(resumes());
   answered(1, 0x8000030d);
+}
+
+TEST_CASE_METHOD(Fixture, "a refused MSR may go to user space, which answers or refuses it too") {
+  hypervisor.msr_exits = true;
+  ask(kExitMsr, 0);
+  rcx(0x1b);
+  CHECK(resumes());  // not refused
+
+  rcx(0x999);
+  ask(kExitMsr, 0);
+  Outcome outcome = service.vmgexit();
+  REQUIRE(std::holds_alternative<MsrExit>(outcome));
+  CHECK(std::get<MsrExit>(outcome).index == 0x999);
+  CHECK_FALSE(std::get<MsrExit>(outcome).write);
+  CHECK(std::holds_alternative<Resume>(service.complete_msr(0x1111'2222'3333'4444)));
+  answered(0, 0);
+  CHECK(page.rax == 0x3333'4444);
+  CHECK(page.rdx == 0x1111'2222);
+  // Answered already: nothing happens.
+  page.rax = 5;
+  CHECK(std::holds_alternative<Resume>(service.complete_msr(1)));
+  CHECK(page.rax == 5);
+
+  ask(kExitMsr, 1);
+  rcx(0x999);
+  rax(0x1'2345'6789);
+  rdx(0xab);
+  outcome = service.vmgexit();
+  REQUIRE(std::holds_alternative<MsrExit>(outcome));
+  CHECK(std::get<MsrExit>(outcome).write);
+  CHECK(std::get<MsrExit>(outcome).value == 0xab'2345'6789);
+  CHECK(std::holds_alternative<Resume>(service.complete_msr(std::nullopt)));
+  answered(1, 0x8000030d);
+}
+
+TEST_CASE_METHOD(Fixture, "a hypercall may go to user space, whose answer is RAX") {
+  hypervisor.call_exits = true;
+  ask(kExitVmmcall);
+  rax(12);
+  page.rbx = 0x5000;
+  page.valid.set(Field::kRbx);
+  page.cpl = 0;
+  page.valid.set(Field::kCpl);
+  rcx(3);
+  const Outcome outcome = service.vmgexit();
+  REQUIRE(std::holds_alternative<HypercallExit>(outcome));
+  CHECK(std::get<HypercallExit>(outcome).call.rax == 12);
+  CHECK(std::get<HypercallExit>(outcome).call.rbx == 0x5000);
+  CHECK(std::get<HypercallExit>(outcome).call.rcx == 3);
+  CHECK(std::holds_alternative<Resume>(service.complete_hypercall(static_cast<std::uint64_t>(-22))));
+  answered(0, 0);
+  CHECK(static_cast<std::int64_t>(page.rax) == -22);
 }
 
 TEST_CASE_METHOD(Fixture, "a port access goes to user space and its result into RAX") {

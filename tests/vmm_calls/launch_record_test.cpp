@@ -107,6 +107,7 @@ void check_launch(vmm::InitApi api) {
              : command(1)},  // version 0: the newest
       {"SEV_PLATFORM_STATUS", {{"fd", sev_fd}, {"answer", {{"error", 0}, {"status", {{"api_major", 1}}}}}}},
       {"KVM_CHECK_EXTENSION", {{"request", 201}}},  // KVM_CAP_EXIT_HYPERCALL
+      {"KVM_ENABLE_CAP", {{"fd", vm_fd}, {"request", {{"cap", 201}, {"args", {1 << 12, 0, 0, 0}}}}}},
       {"KVM_CREATE_IRQCHIP", {{"fd", vm_fd}}},
       {"KVM_CREATE_PIT2", {{"request", {{"flags", 1}}}}},
       {"KVM_SET_USER_MEMORY_REGION",
