@@ -120,6 +120,21 @@ Platform::Flash flash_of(const RunConfig& config) {
           [store = config.variables](std::size_t offset, std::size_t size) { store->save(offset, size); }};
 }
 
+// The IOAPIC of a machine whose host has the local APICs only.
+devices::IoApic::Wiring io_apic_wiring(const kvm::Vm& vm) {
+  return {.send = [&vm](const interrupts::Msi& msi) { return vm.signal_msi(msi.address, msi.data); },
+          .messages_changed =
+              [&vm](const devices::IoApic::PinMessages& messages) {
+                std::vector<kvm::MsiRoute> routes;
+                for (std::uint32_t pin = 0; pin < messages.size(); ++pin) {
+                  if (messages[pin]) {
+                    routes.push_back({.gsi = pin, .address = messages[pin]->address, .data = messages[pin]->data});
+                  }
+                }
+                vm.set_msi_routes(routes);
+              }};
+}
+
 }  // namespace
 
 void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
@@ -159,7 +174,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
       launch(host, ram,
              {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
               hashes_table_of(config), flash.content, config.owner_certificate, config.session, config.secret,
-              config.init_api, config.confidential, config.cpu_model});
+              config.init_api, config.irqchip, config.confidential, config.cpu_model});
   launched(guest.report);
 
   const ThreadFilter filter =
@@ -176,7 +191,8 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
        .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
        .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
        .events = [&state,
-                  &config](const devices::MachineEvent& event) { end_by_event(state, event, config.confidential); }},
+                  &config](const devices::MachineEvent& event) { end_by_event(state, event, config.confidential); },
+       .io_apic = config.irqchip == IrqchipKind::kSplit ? std::optional(io_apic_wiring(guest.vm)) : std::nullopt},
       {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
     platform.add_kernel(config.kernel, parse_kernel_image(*config.kernel, config.kernel_name), config.initrd,

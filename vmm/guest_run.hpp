@@ -39,6 +39,7 @@ struct RunConfig {
   std::vector<std::byte> session;
   SecretSource secret;  // empty: none is injected
   InitApi init_api = InitApi::kEsInit;
+  IrqchipKind irqchip = IrqchipKind::kKernel;
   Confidential confidential = Confidential::kSevEs;
   HugePages huge_pages = HugePages::kOff;
   bool confine = true;        // takes system calls from the threads that serve the guest

@@ -9,6 +9,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "devices/io_apic.hpp"
 #include "sev/firmware_facts.hpp"
 #include "sev/footer_table.hpp"
 #include "sev/initial_vmsa.hpp"
@@ -205,6 +206,15 @@ void inject_secret(const kvm::Vm& vm, const GuestRam& ram, const LaunchConfig& c
   vm.launch_secret(low.subspan(area.base, packet.payload.size()), packet.header, packet.payload);
 }
 
+void add_interrupt_controllers(const kvm::Vm& vm, IrqchipKind kind) {
+  if (kind == IrqchipKind::kSplit) {
+    vm.create_split_irqchip(devices::IoApic::kPins);
+  } else {
+    vm.create_irqchip();
+    vm.create_pit();
+  }
+}
+
 // RAM, then the firmware, which ends at 4 GiB, and the flash below it.
 void add_memory(const kvm::Vm& vm, const GuestRam& ram, std::span<std::byte> firmware,
                 kvm::Vm::SlotAccess firmware_access, std::span<std::byte> flash) {
@@ -261,8 +271,7 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
   if ((static_cast<unsigned>(kvm.capability(KVM_CAP_EXIT_HYPERCALL)) >> kMapGpaRange & 1) != 0) {
     vm.report_hypercall(kMapGpaRange);
   }
-  vm.create_irqchip();
-  vm.create_pit();
+  add_interrupt_controllers(vm, config.irqchip);
   // A writable slot: a write to a read-only one would need emulation, which no SEV-ES guest gets.
   add_memory(vm, ram, guest.firmware.bytes(), kvm::Vm::SlotAccess::kReadWrite, config.flash);
   for (const GuestRam::Region& region : ram.regions()) vm.register_encrypted_region(region.memory.bytes());
@@ -295,8 +304,7 @@ LaunchedGuest launch_plain(const kvm::Kvm& kvm, kvm::CpuidTable supported, const
   LaunchedGuest guest{std::nullopt, load_firmware(config.firmware), kvm.create_vm(), {}, {}};
   const kvm::Vm& vm = guest.vm;
   if (kvm.capability(KVM_CAP_SET_TSS_ADDR) > 0) vm.set_tss_address(kTssAddress);
-  vm.create_irqchip();
-  vm.create_pit();
+  add_interrupt_controllers(vm, config.irqchip);
   using enum kvm::Vm::SlotAccess;
   add_memory(vm, ram, guest.firmware.bytes(), vm.has_read_only_memory() ? kReadOnly : kReadWrite, config.flash);
   // Further vCPUs start by INIT and SIPI.

@@ -35,6 +35,12 @@ enum class Confidential : std::uint8_t {
   kNone,  // a plain guest: the same machine, nothing encrypted or measured
 };
 
+// Where interrupt controllers other than the local APICs are.
+enum class IrqchipKind : std::uint8_t {
+  kKernel,  // in the host: IOAPIC, PICs and PIT
+  kSplit,   // an IOAPIC in this program; there are no PICs and no PIT
+};
+
 struct LaunchReport {
   std::string init_api;  // name of the command that made the VM an SEV-ES one; empty of a plain guest, as is the rest
   sev::ApiVersion api;
@@ -61,6 +67,7 @@ struct LaunchConfig {
   // If there is one: called once the guest is measured. The packet it returns goes to the firmware's secret area.
   SecretSource secret = nullptr;
   InitApi init_api = InitApi::kEsInit;
+  IrqchipKind irqchip = IrqchipKind::kKernel;
   Confidential confidential = Confidential::kSevEs;  // if kNone, only vCPUs, CPU and firmware are looked at
   const CpuModel* cpu_model = nullptr;               // nullptr: all that the host has
 };

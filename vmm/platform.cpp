@@ -15,18 +15,20 @@ namespace {
 using devices::FwCfgItem;
 using devices::FwCfgKey;
 
-devices::IrqLine line_of(const Platform::Wiring& wiring, std::uint32_t gsi) {
-  return [set_irq = wiring.set_irq, gsi](bool level) { set_irq(gsi, level); };
-}
-
 FwCfgItem item_of(const FileBytes& file, std::size_t begin, std::size_t size) {
   return FwCfgItem(std::span(*file).subspan(begin, size), file);
 }
 
 }  // namespace
 
+devices::IrqLine Platform::line_of(const Wiring& wiring, std::uint32_t gsi) const {
+  if (devices::IoApic* chip = io_apic_.get()) return [chip, gsi](bool level) { chip->set_line(gsi, level); };
+  return [set_irq = wiring.set_irq, gsi](bool level) { set_irq(gsi, level); };
+}
+
 Platform::Platform(const Wiring& wiring, const Config& config)
-    : uart_(line_of(wiring, devices::kCom1Irq), wiring.console),
+    : io_apic_(wiring.io_apic ? std::make_unique<devices::IoApic>(*wiring.io_apic) : nullptr),
+      uart_(line_of(wiring, devices::kCom1Irq), wiring.console),
       serial_input_(uart_),
       rtc_(wiring.clock, {config.rtc_time, config.memory.low_size(), config.memory.high_size()},
            line_of(wiring, devices::kRtcIrq)),
@@ -50,6 +52,7 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kPciConfigPort, devices::PciHost::kLength, pci_, "PCI configuration and reset register");
   mmio_.add(devices::kPciEcamBase, devices::kPciEcamSize, pci_, "PCI memory-mapped configuration",
             devices::PciHost::kEcamOffset);
+  if (io_apic_) mmio_.add(devices::IoApic::kBase, devices::IoApic::kLength, *io_apic_, "IOAPIC");
   if (!config.flash.content.empty()) {
     flash_.emplace(config.flash.content, config.flash.changed);
     mmio_.add(config.flash.base.value, config.flash.content.size(), *flash_, "flash");
@@ -63,6 +66,7 @@ void Platform::add_tables(const Config& config) {
   fw_cfg_.add_file(devices::kE820File, FwCfgItem(devices::encode_e820(map)));
 
   devices::acpi::Machine machine;
+  machine.pic = !io_apic_;
   machine.pvpanic_port = devices::kPvpanicPort;
   machine.apic_ids.resize(config.vcpus);
   std::iota(machine.apic_ids.begin(), machine.apic_ids.end(), 0U);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 #include "devices/debug_ports.hpp"
 #include "devices/fw_cfg.hpp"
 #include "devices/guest_dma.hpp"
+#include "devices/io_apic.hpp"
 #include "devices/machine_event.hpp"
 #include "devices/pci_host.hpp"
 #include "devices/pflash.hpp"
@@ -36,6 +38,7 @@ class Platform {
     std::function<void(std::uint32_t gsi, bool level)> set_irq;
     devices::Uart16550::Sink console;  // what the guest prints
     devices::MachineEventSink events;
+    std::optional<devices::IoApic::Wiring> io_apic = std::nullopt;  // the host has none: set_irq is not called
   };
   struct Flash {
     Gpa base;
@@ -56,12 +59,16 @@ class Platform {
   void add_kernel(const FileBytes& kernel, const KernelImage& header, const FileBytes& initrd,
                   const std::string& cmdline);
 
-  [[nodiscard]] Buses buses() const noexcept { return {ports_, mmio_}; }
+  [[nodiscard]] Buses buses() const noexcept {
+    return {.ports = ports_, .mmio = mmio_, .memory = nullptr, .io_apic = io_apic_.get()};
+  }
   [[nodiscard]] SerialInput& serial_input() noexcept { return serial_input_; }
 
  private:
+  [[nodiscard]] devices::IrqLine line_of(const Wiring& wiring, std::uint32_t gsi) const;
   void add_tables(const Config& config);
 
+  std::unique_ptr<devices::IoApic> io_apic_;  // null: the host has it
   devices::Uart16550 uart_;
   SerialInput serial_input_;
   devices::RtcCmos rtc_;

@@ -112,7 +112,7 @@ constexpr int kCalls[] = {
 };
 
 constexpr unsigned long kIoctls[] = {
-    KVM_RUN,    KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_GET_CLOCK,
+    KVM_RUN,    KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_SET_GSI_ROUTING, KVM_GET_CLOCK,
     TCGETS,  // isatty()
     TCSETS,  // the handler of faults puts the terminal back
     TIOCGWINSZ, TIOCGPGRP,

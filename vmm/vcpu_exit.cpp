@@ -214,6 +214,10 @@ std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned 
     case KVM_EXIT_HYPERCALL:
       handle_hypercall(run);
       return std::nullopt;
+    case KVM_EXIT_IOAPIC_EOI:
+      if (buses.io_apic == nullptr) return unexpected_exit(run, vcpu);
+      buses.io_apic->end_of_interrupt(run.eoi.vector);
+      return std::nullopt;
     default:
       return unexpected_exit(run, vcpu);
   }

@@ -9,6 +9,7 @@
 
 #include "devices/bus.hpp"
 #include "devices/guest_dma.hpp"
+#include "devices/io_apic.hpp"
 #include "vmm/kvm/abi.hpp"
 #include "vmm/outcome.hpp"
 
@@ -18,11 +19,12 @@ struct Buses {
   const devices::Bus& ports;
   const devices::Bus& mmio;
   devices::GuestDma* memory = nullptr;  // for the reason of a termination, which may stand in a GHCB; null: unread
+  devices::IoApic* io_apic = nullptr;   // of this program; null: the host has it
 };
 
-// Serves port and MMIO accesses on the buses; everything else that KVM_RUN returned 0 with ends the run, with a code
-// that is never 0: a guest that powers off does so through a device. `run_size`: bytes of the run area, with its port
-// data.
+// Serves port and MMIO accesses on the buses, and ends of interrupts; everything else that KVM_RUN returned 0 with ends
+// the run, with a code that is never 0: a guest that powers off does so through a device. `run_size`: bytes of the run
+// area, with its port data.
 [[nodiscard]] std::optional<Outcome> handle_exit(kvm_run& run, std::size_t run_size, unsigned vcpu, const Buses& buses);
 
 // "reason set 0, code 1: the GHCB protocol version is not supported": GHCBData of a termination request (GHCB

@@ -265,7 +265,7 @@ void add_processor(Bytes& table, std::uint32_t uid, std::uint32_t apic_id) {
 Bytes make_madt(const Machine& machine) {
   Bytes table = begin("APIC", madt::kRevision);
   add(table, machine.local_apic_address);
-  add(table, madt::kPcatCompatible);
+  add(table, machine.pic ? madt::kPcatCompatible : std::uint32_t{0});
   for (std::size_t i = 0; i < machine.apic_ids.size(); ++i) {
     add_processor(table, static_cast<std::uint32_t>(i), machine.apic_ids[i]);
   }

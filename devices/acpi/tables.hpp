@@ -13,6 +13,7 @@ struct Machine {
   std::vector<std::uint32_t> apic_ids;  // of the CPUs, the BSP first; at least one
   std::uint32_t ioapic_address = 0xfec00000;
   std::uint32_t local_apic_address = 0xfee00000;
+  bool pic = true;                         // a pair of 8259s
   std::uint16_t pm1_event_port = 0x600;    // 4 bytes
   std::uint16_t pm1_control_port = 0x604;  // 2 bytes
   std::uint8_t sci_irq = 9;

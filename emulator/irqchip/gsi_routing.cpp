@@ -2,10 +2,12 @@
 
 #include <map>
 
-#include "emulator/irqchip/io_apic.hpp"
+#include "interrupts/io_apic.hpp"
 
 namespace sevisor::emulator {
 namespace {
+
+using interrupts::kIoApicPins;
 
 constexpr std::uint32_t kPicPins = 8;
 constexpr std::uint32_t kIsaInterrupts = 16;

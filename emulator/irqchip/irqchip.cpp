@@ -28,6 +28,13 @@ bool combine(std::uint8_t& holders, LineSource source, bool level) {
 
 Irqchip::Irqchip(std::uint64_t now) : now_(now) {}
 
+Irqchip Irqchip::split(std::uint64_t now, std::uint32_t io_apic_pins) {
+  Irqchip chip(now);
+  chip.split_pins_ = io_apic_pins;
+  chip.routes_.clear();
+  return chip;
+}
+
 bool Irqchip::create_pit(bool port_61) {
   if (pit_) return false;
   pit_.emplace(port_61, now_);
@@ -38,6 +45,7 @@ unsigned Irqchip::add_vcpu(std::uint32_t apic_id) { return add_vcpu(apic_id, api
 
 unsigned Irqchip::add_vcpu(std::uint32_t apic_id, bool bootstrap) {
   apics_.emplace_back(apic_id, bootstrap);
+  ended_.emplace_back();
   return vcpus() - 1;
 }
 
@@ -83,7 +91,7 @@ bool Irqchip::read_mmio(unsigned vcpu, Gpa address, std::span<std::byte> data) {
     }
     return true;
   }
-  if (address >= io_apic_.base() && address - io_apic_.base() < kIoApicWindow) {
+  if (!is_split() && address >= io_apic_.base() && address - io_apic_.base() < kIoApicWindow) {
     std::fill(data.begin(), data.end(), std::byte{0});
     const std::uint32_t value = io_apic_.read(static_cast<std::uint32_t>(address - io_apic_.base()));
     std::memcpy(data.data(), &value, std::min(data.size(), kRegisterSize));
@@ -103,7 +111,7 @@ bool Irqchip::write_mmio(unsigned vcpu, Gpa address, std::span<const std::byte> 
     }
     return true;
   }
-  if (address >= io_apic_.base() && address - io_apic_.base() < kIoApicWindow) {
+  if (!is_split() && address >= io_apic_.base() && address - io_apic_.base() < kIoApicWindow) {
     std::uint32_t value = 0;
     std::memcpy(&value, data.data(), std::min(data.size(), kRegisterSize));
     io_apic_.write(static_cast<std::uint32_t>(address - io_apic_.base()), value);
@@ -114,6 +122,7 @@ bool Irqchip::write_mmio(unsigned vcpu, Gpa address, std::span<const std::byte> 
 }
 
 bool Irqchip::read_port(std::uint16_t port, std::uint8_t& value) {
+  if (is_split()) return false;
   if (PicPair::owns_port(port)) {
     value = pic_.read_port(port);
     follow_pic_output();  // a poll acknowledges
@@ -127,6 +136,7 @@ bool Irqchip::read_port(std::uint16_t port, std::uint8_t& value) {
 }
 
 bool Irqchip::write_port(std::uint16_t port, std::uint8_t value) {
+  if (is_split()) return false;
   if (PicPair::owns_port(port)) {
     pic_.write_port(port, value);
     follow_pic_output();
@@ -171,6 +181,12 @@ void Irqchip::apply(unsigned vcpu, const ApicEffect& effect) {
     InterruptMessage message = *effect.ipi;
     message.sender = vcpu;
     deliver(message);
+  }
+  if (is_split()) {
+    if (effect.ended_vector && user_space_must_know(vcpu, *effect.ended_vector, effect.eoi_vector.has_value())) {
+      ended_[vcpu] = effect.ended_vector;
+    }
+    return;
   }
   if (effect.ended_vector) notify_ended(RouteTarget::kIoApic, io_apic_.pins_with(*effect.ended_vector));
   if (effect.eoi_vector) {
@@ -238,6 +254,7 @@ int Irqchip::set_gsi(std::uint32_t gsi, bool level, LineSource source) {
         break;
       case RouteTarget::kMsi:
         if (level) taken = signal_msi(route.msi_address, route.msi_data);
+        if (taken == 0) taken = kIgnored;  // nobody is there
         break;
     }
     if (taken != kIgnored) result = std::max(result, 0) + taken;
@@ -269,6 +286,16 @@ void Irqchip::deliver_due_pins() {
   }
 }
 
+// Linux kvm_scan_ioapic_routes(): level-triggered routes of the pins, if they come to this vCPU, or came before they
+// were changed.
+bool Irqchip::user_space_must_know(unsigned vcpu, std::uint8_t vector, bool level_triggered) const {
+  return std::ranges::any_of(routes_, [&](const GsiRoute& route) {
+    if (route.gsi >= *split_pins_ || route.target != RouteTarget::kMsi) return false;
+    const InterruptMessage message = interrupts::decode_msi(route.msi_address, route.msi_data, wide_ids_);
+    return message.level_triggered && message.vector == vector && (level_triggered || addresses(message, vcpu));
+  });
+}
+
 // Linux irqfd_resampler_ack(): before Remote IRR goes, so that a line that nobody else holds up does not interrupt
 // again.
 void Irqchip::notify_ended(RouteTarget chip, std::uint32_t pins) {
@@ -298,7 +325,7 @@ void Irqchip::follow_pic_output() {
 }
 
 int Irqchip::signal_msi(std::uint64_t address, std::uint32_t data) {
-  return deliver(decode_msi(address, data, wide_ids_));
+  return deliver(interrupts::decode_msi(address, data, wide_ids_));
 }
 
 bool Irqchip::interrupt_pending(unsigned vcpu) const {

@@ -1,6 +1,6 @@
 // All interrupt controllers of one VM, as KVM_CREATE_IRQCHIP and KVM_CREATE_PIT2 put them into the kernel: the local
 // APICs of the vCPUs, an IOAPIC, a PIC pair and, on request, a PIT. It carries messages between them, answers for their
-// registers, and says which events each vCPU has to take.
+// registers, and says which events each vCPU has to take. A split one (KVM_CAP_SPLIT_IRQCHIP) has the local APICs only.
 //
 // Time is in TSC ticks of 1 ns and comes in through advance() only; the registers are read and written at that time.
 // A vCPU is named by its index, in the order of add_vcpu(). Not for use by several threads at once.
@@ -16,13 +16,19 @@
 
 #include "base/address.hpp"
 #include "emulator/irqchip/gsi_routing.hpp"
-#include "emulator/irqchip/interrupt_message.hpp"
-#include "emulator/irqchip/io_apic.hpp"
 #include "emulator/irqchip/local_apic.hpp"
 #include "emulator/irqchip/pic.hpp"
 #include "emulator/irqchip/pit.hpp"
+#include "interrupts/interrupt_message.hpp"
+#include "interrupts/io_apic.hpp"
 
 namespace sevisor::emulator {
+
+using interrupts::IoApic;
+using interrupts::kIoApicBase;
+using interrupts::kIoApicPins;
+using interrupts::kIoApicStateSize;
+using interrupts::kIoApicWindow;
 
 inline constexpr std::uint32_t kMsrApicBase = 0x1b;
 inline constexpr std::uint32_t kMsrTscDeadline = 0x6e0;
@@ -39,6 +45,10 @@ enum class LineSource : std::uint8_t { kUserspace = 0, kPit = 1, kResample = 2 }
 class Irqchip {
  public:
   explicit Irqchip(std::uint64_t now = 0);
+  // The routes of GSIs below `io_apic_pins` are those of an IOAPIC in user space, which is told of the ends of their
+  // level-triggered interrupts.
+  [[nodiscard]] static Irqchip split(std::uint64_t now, std::uint32_t io_apic_pins);
+  [[nodiscard]] bool is_split() const noexcept { return split_pins_.has_value(); }
 
   // KVM_CREATE_PIT2; `port_61`: KVM_PIT_SPEAKER_DUMMY. False when there is one already.
   bool create_pit(bool port_61);
@@ -49,6 +59,8 @@ class Irqchip {
   [[nodiscard]] unsigned vcpus() const noexcept { return static_cast<unsigned>(apics_.size()); }
   // KVM_CAP_X2APIC_API: KVM_X2APIC_API_USE_32BIT_IDS and KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK.
   void set_x2apic_api(bool wide_ids, bool no_broadcast_quirk) noexcept;
+
+  [[nodiscard]] bool wide_ids() const noexcept { return wide_ids_; }
 
   // --- time
   [[nodiscard]] std::uint64_t now() const noexcept { return now_; }
@@ -83,6 +95,8 @@ class Irqchip {
   // line, and the GSI is among the next acknowledged ones, in the order in which they ended.
   void watch_acknowledgements(std::vector<std::uint32_t> gsis) { watched_gsis_ = std::move(gsis); }
   [[nodiscard]] std::vector<std::uint32_t> take_acknowledged() { return std::exchange(acknowledged_, {}); }
+  // KVM_EXIT_IOAPIC_EOI: the vector that the vCPU has ended since the last call, if user space's IOAPIC has to know.
+  std::optional<std::uint8_t> take_ended(unsigned vcpu) { return std::exchange(ended_.at(vcpu), std::nullopt); }
   // KVM_SIGNAL_MSI. Returns how many vCPUs took it.
   int signal_msi(std::uint64_t address, std::uint32_t data);
   // Any message, to whom it concerns. Returns how many vCPUs took it.
@@ -124,6 +138,7 @@ class Irqchip {
   int set_pic_line(unsigned irq, bool level, LineSource source);
   int set_io_apic_pin(unsigned pin, bool level, LineSource source);
   void deliver_due_pins();
+  [[nodiscard]] bool user_space_must_know(unsigned vcpu, std::uint8_t vector, bool level_triggered) const;
   void notify_ended(RouteTarget chip, std::uint32_t pins);
   void notify_pic_ended();
   // LINT0 of every local APIC follows the PIC's output.
@@ -144,6 +159,8 @@ class Irqchip {
   std::array<std::uint8_t, 16> pic_lines_{};  // who holds the line up: one bit a LineSource
   std::array<std::uint8_t, kIoApicPins> io_apic_lines_{};
   bool pic_output_ = false;
+  std::optional<std::uint32_t> split_pins_;
+  std::vector<std::optional<std::uint8_t>> ended_;  // of each vCPU, for take_ended()
   std::vector<std::uint32_t> watched_gsis_;
   std::vector<std::uint32_t> acknowledged_;
 };

@@ -11,9 +11,13 @@
 
 #include "base/address.hpp"
 #include "emulator/irqchip/apic_timer.hpp"
-#include "emulator/irqchip/interrupt_message.hpp"
+#include "interrupts/interrupt_message.hpp"
 
 namespace sevisor::emulator {
+
+using interrupts::DeliveryMode;
+using interrupts::InterruptMessage;
+using interrupts::Shorthand;
 
 inline constexpr std::uint64_t kApicBaseDefault = 0xfee00000;
 inline constexpr std::uint64_t kApicBaseBootstrap = 1 << 8;

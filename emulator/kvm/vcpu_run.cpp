@@ -179,6 +179,11 @@ std::optional<int> Vcpu::run_slice() {
       chip->advance(clock.now);
       vm_.settle_eventfds();
       if (const auto result = accept_events()) return result;
+      if (const auto vector = chip->take_ended(index_)) {
+        shared().exit_reason = KVM_EXIT_IOAPIC_EOI;
+        shared().eoi.vector = *vector;
+        return 0;
+      }
     }
     if (mp_state_ != KVM_MP_STATE_RUNNABLE) {
       if (mp_state_ != KVM_MP_STATE_HALTED && mp_state_ != KVM_MP_STATE_AP_RESET_HOLD) return std::nullopt;

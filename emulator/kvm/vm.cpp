@@ -127,6 +127,7 @@ int Vm::enable_cap(void* argument) {
     }
     return 0;
   }
+  if (cap.cap == KVM_CAP_SPLIT_IRQCHIP) return split_irqchip(cap.args[0]);
   if (cap.cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) return set_manual_dirty_log(cap.args[0]);
   if (cap.cap == KVM_CAP_EXIT_HYPERCALL) return set_hypercall_exits(cap.args[0]);
   if (cap.cap == KVM_CAP_X86_USER_SPACE_MSR) return set_msr_exits(cap.args[0]);

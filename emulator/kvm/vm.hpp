@@ -8,6 +8,7 @@
 
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/irqchip/irqchip.hpp"
+#include "emulator/kvm/coalesced_ring.hpp"
 #include "emulator/kvm/event_watch.hpp"
 #include "emulator/kvm/file.hpp"
 #include "emulator/kvm/io_eventfds.hpp"
@@ -68,6 +69,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   void deliver_irqfds();
   // What the guest's last accesses have led to: signalled eventfds that interrupt, ended interrupts. Before it runs on.
   void settle_eventfds();
+  [[nodiscard]] const CoalescedRing& coalesced() const noexcept { return coalesced_; }
   // A write of 1 to 8 bytes by the guest. true: a device of the host took it.
   [[nodiscard]] bool write_device(IoBus bus, std::uint64_t address, std::span<const std::byte> data);
 
@@ -96,6 +98,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
 
   // --- vm_irqchip.cpp ---
   int create_irqchip(void* argument);
+  int split_irqchip(std::uint64_t io_apic_pins);
   int create_pit(void* argument);
   int irq_line(void* argument);
   int irq_line_status(void* argument);
@@ -119,6 +122,8 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   // --- vm_eventfd.cpp ---
   int irqfd(void* argument);
   int ioeventfd(void* argument);
+  int register_coalesced(void* argument);
+  int unregister_coalesced(void* argument);
   std::optional<std::chrono::milliseconds> irqfds_signalled();  // in a thread of its own
 
   // --- vm_sev.cpp: KVM_MEMORY_ENCRYPT_OP, REG_REGION, UNREG_REGION. A command gets the copied-in kvm_sev_cmd. ---
@@ -180,6 +185,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   std::uint64_t msr_exits_ = 0;
   MsrFilter msr_filter_;
   IoEventfds io_eventfds_;
+  CoalescedRing coalesced_;
   Irqfds irqfds_;
   bool eventfd_signalled_ = false;           // by the guest: it may be one that interrupts
   std::unique_ptr<EventWatch> event_watch_;  // from the first KVM_IRQFD on; its thread uses what is above

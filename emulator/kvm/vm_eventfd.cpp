@@ -32,7 +32,8 @@ int Vm::irqfd(void* argument) {
     if (irqchip_) irqchip_->watch_acknowledgements(irqfds_.resampled_gsis());
     return error;
   }
-  if (!irqchip_) return -EINVAL;
+  const bool resample = (request.flags & KVM_IRQFD_FLAG_RESAMPLE) != 0;
+  if (!irqchip_ || (resample && irqchip_->is_split())) return -EINVAL;
   try {
     if (!event_watch_) event_watch_ = std::make_unique<EventWatch>([this] { return irqfds_signalled(); });
   } catch (const std::runtime_error&) {
@@ -57,7 +58,8 @@ int Vm::register_coalesced(void* argument) {
   kvm_coalesced_mmio_zone zone{};
   if (!get_user(zone, argument)) return -EFAULT;
   std::size_t devices = 0;
-  if (irqchip_) devices = zone.pio == 0 ? kMmioDevices : kPicDevices + (irqchip_->has_pit() ? kPitDevices : 0);
+  if (irqchip_ && !irqchip_->is_split())
+    devices = zone.pio == 0 ? kMmioDevices : kPicDevices + (irqchip_->has_pit() ? kPitDevices : 0);
   return coalesced_.add(zone, devices);
 }
 

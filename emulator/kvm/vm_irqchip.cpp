@@ -18,11 +18,19 @@ int Vm::create_irqchip(void*) {
   return 0;
 }
 
+// Linux arch/x86/kvm/x86.c kvm_vm_ioctl_enable_cap().
+int Vm::split_irqchip(std::uint64_t io_apic_pins) {
+  if (io_apic_pins > kMaxGsis) return -EINVAL;
+  if (irqchip_ || !vcpus_.empty()) return -EEXIST;
+  irqchip_ = Irqchip::split(clock_.now, static_cast<std::uint32_t>(io_apic_pins));
+  return 0;
+}
+
 int Vm::create_pit(void* argument) {
   kvm_pit_config config{};
   if (!get_user(config, argument)) return -EFAULT;
   if (irqchip_ && irqchip_->has_pit()) return -EEXIST;
-  if (!irqchip_) return -ENOENT;
+  if (!irqchip_ || irqchip_->is_split()) return -ENOENT;
   return irqchip_->create_pit((config.flags & KVM_PIT_SPEAKER_DUMMY) != 0) ? 0 : -EEXIST;
 }
 
@@ -56,13 +64,17 @@ int Vm::set_gsi_routing(void* argument) {
   std::vector<GsiRoute> routes;
   for (const kvm_irq_routing_entry& entry : entries) {
     GsiRoute route{.gsi = entry.gsi};
-    if (entry.type == KVM_IRQ_ROUTING_IRQCHIP && entry.flags == 0 && entry.u.irqchip.irqchip <= KVM_IRQCHIP_IOAPIC) {
+    if (entry.flags != 0) return -EINVAL;
+    if (entry.type == KVM_IRQ_ROUTING_IRQCHIP && !irqchip_->is_split() &&
+        entry.u.irqchip.irqchip <= KVM_IRQCHIP_IOAPIC) {
       route.target = static_cast<RouteTarget>(entry.u.irqchip.irqchip);
       route.pin = entry.u.irqchip.pin;
     } else if (entry.type == KVM_IRQ_ROUTING_MSI) {
       route.target = RouteTarget::kMsi;
       route.msi_address = std::uint64_t{entry.u.msi.address_hi} << 32 | entry.u.msi.address_lo;
       route.msi_data = entry.u.msi.data;
+      // Bits 39:32 of a wide address are none of the destination's.
+      if (irqchip_->wide_ids() && (entry.u.msi.address_hi & 0xff) != 0) return -EINVAL;
     } else {
       return -EINVAL;
     }
@@ -84,7 +96,7 @@ int Vm::signal_msi(void* argument) {
 int Vm::get_irqchip(void* argument) {
   kvm_irqchip state{};
   if (!copy_from_user(std::as_writable_bytes(std::span(&state, 1)), argument)) return -EFAULT;
-  if (!irqchip_) return -ENXIO;
+  if (!irqchip_ || irqchip_->is_split()) return -ENXIO;
   if (state.chip_id > KVM_IRQCHIP_IOAPIC) return -EINVAL;
   irqchip_->advance(clock_.now);
   irqchip_->get_chip(static_cast<Chip>(state.chip_id),
@@ -95,7 +107,7 @@ int Vm::get_irqchip(void* argument) {
 int Vm::set_irqchip(void* argument) {
   kvm_irqchip state{};
   if (!get_user(state, argument)) return -EFAULT;
-  if (!irqchip_) return -ENXIO;
+  if (!irqchip_ || irqchip_->is_split()) return -ENXIO;
   if (state.chip_id > KVM_IRQCHIP_IOAPIC) return -EINVAL;
   irqchip_->advance(clock_.now);
   irqchip_->set_chip(static_cast<Chip>(state.chip_id),

@@ -227,6 +227,13 @@ TEST_CASE("ACPI: the MADT lists CPUs, IOAPIC and NMI input") {
                              4,    6,    0xff, 0,    0,    1}));                             // NMI at LINT1
 }
 
+TEST_CASE("ACPI: a machine without 8259s says so") {
+  Machine machine = machine_with(1);
+  machine.pic = false;
+  const auto tables = walk(Firmware(acpi::build(machine)));
+  CHECK(tables.at("APIC")[40] == std::byte{0});  // flags
+}
+
 TEST_CASE("ACPI: APIC IDs from 255 on get x2APIC entries") {
   Machine machine = machine_with(254);
   machine.apic_ids.push_back(254);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
-#include "emulator/irqchip/interrupt_message.hpp"
-
 using namespace sevisor::emulator;
 
 TEST_CASE("The default routes are the kernel's") {
@@ -36,25 +34,4 @@ TEST_CASE("Routes that KVM refuses") {
   CHECK_FALSE(gsi_routes_valid(Routes{{.gsi = 4096, .target = RouteTarget::kIoApic, .pin = 0}}));
   CHECK_FALSE(gsi_routes_valid(Routes{{.gsi = 0, .target = RouteTarget::kIoApic, .pin = 24}}));
   CHECK_FALSE(gsi_routes_valid(Routes{{.gsi = 0, .target = RouteTarget::kPicMaster, .pin = 8}}));
-}
-
-// Intel SDM vol. 3, "Message Signalled Interrupts".
-TEST_CASE("An MSI is decoded by address and data") {
-  const InterruptMessage fixed = decode_msi(0xfee03000, 0x0031, false);
-  CHECK(fixed.destination == 3);
-  CHECK_FALSE(fixed.logical);
-  CHECK(fixed.mode == DeliveryMode::kFixed);
-  CHECK(fixed.vector == 0x31);
-  CHECK_FALSE(fixed.level_triggered);
-  CHECK_FALSE(fixed.sender.has_value());
-
-  const InterruptMessage lowest = decode_msi(0xfee0f00c, 0xc141, false);
-  CHECK(lowest.destination == 0x0f);
-  CHECK(lowest.logical);
-  CHECK(lowest.redirection_hint);
-  CHECK(lowest.mode == DeliveryMode::kLowestPriority);
-  CHECK(lowest.level_triggered);
-
-  CHECK(decode_msi(0x0000'0100'fee2c000, 0x31, true).destination == 0x12c);
-  CHECK(decode_msi(0x0000'0100'fee2c000, 0x31, false).destination == 0x2c);
 }

@@ -1,6 +1,7 @@
 // A protected vCPU or several, with C++ functions as their guest, and the guest's side of a GHCB.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -23,8 +24,16 @@ struct RunFixture : HostFixture {
   std::vector<int> vcpus;
   std::vector<kvm_run*> runs;
 
-  explicit RunFixture(unsigned count = 1) {
-    REQUIRE(call(vm, KVM_CREATE_IRQCHIP) == 0);
+  // `split_pins`: with local APICs only, and an IOAPIC of so many pins in user space.
+  explicit RunFixture(unsigned count = 1, std::optional<unsigned> split_pins = {}) {
+    if (split_pins) {
+      kvm_enable_cap cap{};
+      cap.cap = KVM_CAP_SPLIT_IRQCHIP;
+      cap.args[0] = *split_pins;
+      REQUIRE(call(vm, KVM_ENABLE_CAP, &cap) == 0);
+    } else {
+      REQUIRE(call(vm, KVM_CREATE_IRQCHIP) == 0);
+    }
     REQUIRE(sev(KVM_SEV_ES_INIT) == 0);
     REQUIRE(slot(0, 0, ram.size(), ram.data()) == 0);
     REQUIRE(start() == 0);

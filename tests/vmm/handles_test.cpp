@@ -136,6 +136,41 @@ TEST_CASE("supported CPUID leaves are read, however many the host claims to have
   CHECK(kvm.supported_cpuid().size() == 256);
 }
 
+TEST_CASE("messages of interrupts are routed and sent") {
+  ScriptedHost host;
+  const Vm vm = Kvm::open(host).create_vm();
+  std::vector<kvm_irq_routing_entry> routed;
+  host.answers[KVM_SET_GSI_ROUTING] = [&](void* argument) {
+    const auto* routing = static_cast<const kvm_irq_routing*>(argument);
+    for (unsigned i = 0; i < routing->nr; ++i) routed.push_back(routing->entries[i]);
+    return 0;
+  };
+  const MsiRoute routes[] = {{.gsi = 4, .address = 0x1'fee0'3004, .data = 0xc131}, {.gsi = 9}};
+  vm.set_msi_routes(routes);
+  REQUIRE(routed.size() == 2);
+  CHECK(routed[0].gsi == 4);
+  CHECK(routed[0].type == KVM_IRQ_ROUTING_MSI);
+  CHECK(routed[0].u.msi.address_hi == 1);
+  CHECK(routed[0].u.msi.address_lo == 0xfee03004);
+  CHECK(routed[0].u.msi.data == 0xc131);
+  CHECK(routed[1].gsi == 9);
+  host.answers[KVM_SET_GSI_ROUTING] = [](void*) { return -EINVAL; };
+  CHECK(has(error_of([&] { vm.set_msi_routes(routes); }), "KVM_SET_GSI_ROUTING"));
+
+  kvm_msi sent{};
+  host.answers[KVM_SIGNAL_MSI] = [&](void* argument) {
+    sent = *static_cast<kvm_msi*>(argument);
+    return 1;
+  };
+  CHECK(vm.signal_msi(0x1'fee0'3004, 0x31));
+  CHECK(sent.address_hi == 1);
+  CHECK(sent.data == 0x31);
+  host.answers[KVM_SIGNAL_MSI] = [](void*) { return 0; };
+  CHECK_FALSE(vm.signal_msi(0xfee00000, 0x31));
+  host.answers[KVM_SIGNAL_MSI] = [](void*) { return -EINVAL; };
+  CHECK_FALSE(vm.signal_msi(0xfee00000, 0x31));
+}
+
 TEST_CASE("run() returns errno instead of throwing, and the flag for an immediate exit is in the run area") {
   ScriptedHost host;
   const Vm vm = Kvm::open(host).create_vm();

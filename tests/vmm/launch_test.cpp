@@ -96,6 +96,29 @@ TEST_CASE("a guest is launched in the kernel's order") {
   CHECK(sev::to_hex(guest.report.digest) == "c66dff20fc852de2dd72a5c651176869957f715ea8462d622980b3a3edfb4adb");
 }
 
+TEST_CASE("a guest with an IOAPIC of this program has neither PICs nor a PIT in its host, and the same digest") {
+  ScriptedHost host;
+  answer_as_sev_host(host);
+  std::vector<kvm_enable_cap> caps;
+  host.answers[KVM_ENABLE_CAP] = [&](void* argument) {
+    caps.push_back(*static_cast<kvm_enable_cap*>(argument));
+    return 0;
+  };
+  const GuestRam ram(make_memory_map(kMemory));
+  const auto image = firmware("synth-highreset.fd");
+  LaunchConfig config{5, 3, 0x00800f12, image, "synth"};
+  config.irqchip = IrqchipKind::kSplit;
+  const LaunchedGuest guest = launch(host, ram, config);
+  REQUIRE(caps.size() == 1);
+  CHECK(caps[0].cap == KVM_CAP_SPLIT_IRQCHIP);
+  CHECK(caps[0].args[0] == 24);
+  CHECK(std::ranges::count(host.calls, "CREATE_IRQCHIP") == 0);
+  CHECK(std::ranges::count(host.calls, "CREATE_PIT2") == 0);
+  CHECK(sev::to_hex(guest.report.digest) == "c66dff20fc852de2dd72a5c651176869957f715ea8462d622980b3a3edfb4adb");
+  host.answers[KVM_ENABLE_CAP] = [](void*) { return -EINVAL; };
+  CHECK_THROWS_AS(launch(host, ram, config), Error);
+}
+
 TEST_CASE("registers make the VMSA that the digest is computed from") {
   ScriptedHost host;
   answer_as_sev_host(host);

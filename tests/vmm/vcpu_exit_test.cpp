@@ -115,6 +115,26 @@ TEST_CASE_METHOD(Fixture, "accesses out of the run area's bounds end the run ins
   CHECK(device.written.empty());
 }
 
+TEST_CASE_METHOD(Fixture, "the end of an interrupt is for the IOAPIC, if it is this program's") {
+  run().exit_reason = KVM_EXIT_IOAPIC_EOI;
+  run().eoi.vector = 0x41;
+  REQUIRE(handle());
+  CHECK(handle()->code == 33);
+
+  int sent = 0;
+  devices::IoApic chip({.send = [&sent](const interrupts::Msi&) { return ++sent != 0; },
+                        .messages_changed = [](const devices::IoApic::PinMessages&) {}});
+  const auto write = [&chip](std::uint64_t offset, std::uint32_t value) {
+    chip.write(offset, std::as_bytes(std::span(&value, 1)));
+  };
+  write(0, 0x10 + 2 * 9);
+  write(0x10, 0x8041);  // level-triggered
+  chip.set_line(9, true);
+  CHECK(sent == 1);
+  CHECK_FALSE(handle_exit(run(), sizeof area, 2, {.ports = ports, .mmio = mmio, .io_apic = &chip}));
+  CHECK(sent == 2);
+}
+
 TEST_CASE_METHOD(Fixture, "SEV termination is decoded") {
   run().exit_reason = KVM_EXIT_SYSTEM_EVENT;
   run().system_event.type = KVM_SYSTEM_EVENT_SEV_TERM;

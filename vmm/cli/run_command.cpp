@@ -134,6 +134,12 @@ vmm::InitApi parse_init_api(std::string_view text) {
   refuse("--init-api", text, "no such call", "Choose one of es-init, init2, auto.");
 }
 
+vmm::IrqchipKind parse_irqchip(std::string_view text) {
+  if (text == "kernel") return vmm::IrqchipKind::kKernel;
+  if (text == "split") return vmm::IrqchipKind::kSplit;
+  refuse("--irqchip", text, "no such place", "Choose kernel or split.");
+}
+
 // Those of the firmware, if it has any.
 std::optional<vmm::VariableStore> open_variables(const CLI::App& command, const RunOptions& options) {
   if (command.count("--vars") != 0) {
@@ -235,6 +241,11 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
                   "auto: init2 if the kernel has it (Linux 6.10), else es-init")
       ->type_name("es-init|init2|auto")
       ->capture_default_str();
+  run->add_option("--irqchip", options.irqchip,
+                  "split: the host has the local APICs only; the IOAPIC is a device of this program,\n"
+                  "and the machine has neither PICs nor a PIT")
+      ->type_name("kernel|split")
+      ->capture_default_str();
   add_owner_options(*run, options.owner);
   run->add_option("--log-level", options.log_level, std::string("least level of what is said here: ") + kLogLevels)
       ->type_name("LEVEL")
@@ -265,6 +276,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   config.confidential = parse_confidential(command, options);
   const bool plain = config.confidential == vmm::Confidential::kNone;
   config.init_api = parse_init_api(options.init_api);
+  config.irqchip = parse_irqchip(options.irqchip);
   if (options.seccomp != "on" && options.seccomp != "off") {
     refuse("--seccomp", options.seccomp, "no such choice", "Choose on or off.");
   }

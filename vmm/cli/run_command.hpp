@@ -28,6 +28,7 @@ struct RunOptions {
   std::string seccomp = "on";
   std::string confidential = "sev-es";
   std::string init_api = "es-init";
+  std::string irqchip = "kernel";
   std::string timeout;
   std::string expect;
   std::string rtc;

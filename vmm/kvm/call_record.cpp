@@ -147,6 +147,25 @@ Json msi_of(const void* argument) {
           {"flags", msi.flags}};
 }
 
+// Of the routes to chips, that there are some.
+Json routes_of(const void* argument) {
+  constexpr std::uint32_t kMost = 64;
+  const std::uint32_t count = copy_of<kvm_irq_routing>(argument).nr;
+  const auto* entries = static_cast<const std::byte*>(argument) + offsetof(kvm_irq_routing, entries);
+  Json routes = Json::array();
+  for (std::uint32_t i = 0; i < std::min(count, kMost); ++i) {
+    const auto entry = copy_of<kvm_irq_routing_entry>(entries + i * sizeof(kvm_irq_routing_entry));
+    Json route = {{"gsi", entry.gsi}, {"type", entry.type}};
+    if (entry.type == KVM_IRQ_ROUTING_MSI) {
+      route["address_lo"] = hex(entry.u.msi.address_lo);
+      route["address_hi"] = hex(entry.u.msi.address_hi);
+      route["data"] = hex(entry.u.msi.data);
+    }
+    routes.push_back(route);
+  }
+  return {{"nr", count}, {"entries", routes}};
+}
+
 Json mp_state_of(const void* argument) { return {{"mp_state", copy_of<kvm_mp_state>(argument).mp_state}}; }
 
 // --- SEV commands of a VM: kvm_sev_cmd.data ---
@@ -323,6 +342,7 @@ constexpr Ioctl kIoctls[] = {
     {KVM_RUN, "KVM_RUN", nullptr, nullptr},
     {KVM_IRQ_LINE, "KVM_IRQ_LINE", irq_level_of, nullptr},
     {KVM_SIGNAL_MSI, "KVM_SIGNAL_MSI", msi_of, nullptr},
+    {KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", routes_of, nullptr},
     {KVM_IRQFD, "KVM_IRQFD", irqfd_of, nullptr},
     {KVM_IOEVENTFD, "KVM_IOEVENTFD", ioeventfd_of, nullptr},
     {KVM_GET_CLOCK, "KVM_GET_CLOCK", nullptr, clock_of},

@@ -171,6 +171,41 @@ void Vm::create_pit() const {
   if (fd_.ioctl(KVM_CREATE_PIT2, &config) < 0) throw_failure("create the interval timer (KVM_CREATE_PIT2)", errno);
 }
 
+void Vm::create_split_irqchip(unsigned pins) const {
+  kvm_enable_cap cap{};
+  cap.cap = KVM_CAP_SPLIT_IRQCHIP;
+  cap.args[0] = pins;
+  if (fd_.ioctl(KVM_ENABLE_CAP, &cap) < 0) {
+    throw_failure("leave the IOAPIC to user space (KVM_ENABLE_CAP, KVM_CAP_SPLIT_IRQCHIP)", errno, 0,
+                  "Use --irqchip kernel.");
+  }
+}
+
+void Vm::set_msi_routes(std::span<const MsiRoute> routes) const {
+  Table<kvm_irq_routing, kvm_irq_routing_entry> table(routes.size());
+  table.header()->nr = static_cast<std::uint32_t>(routes.size());
+  for (std::size_t i = 0; i < routes.size(); ++i) {
+    kvm_irq_routing_entry entry{};
+    entry.gsi = routes[i].gsi;
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.u.msi.address_lo = static_cast<std::uint32_t>(routes[i].address);
+    entry.u.msi.address_hi = static_cast<std::uint32_t>(routes[i].address >> 32);
+    entry.u.msi.data = routes[i].data;
+    store(table.entries() + i * sizeof entry, entry);
+  }
+  if (fd_.ioctl(KVM_SET_GSI_ROUTING, table.header()) < 0) {
+    throw_failure(fmt::format("name the messages of {} interrupts (KVM_SET_GSI_ROUTING)", routes.size()), errno);
+  }
+}
+
+bool Vm::signal_msi(std::uint64_t address, std::uint32_t data) const noexcept {
+  kvm_msi msi{};
+  msi.address_lo = static_cast<std::uint32_t>(address);
+  msi.address_hi = static_cast<std::uint32_t>(address >> 32);
+  msi.data = data;
+  return fd_.ioctl(KVM_SIGNAL_MSI, &msi) > 0;
+}
+
 void Vm::set_tss_address(std::uint32_t address) const {
   if (fd_.ioctl_value(KVM_SET_TSS_ADDR, address) < 0) {
     throw_failure("set aside pages for real mode (KVM_SET_TSS_ADDR)", errno);

@@ -79,6 +79,13 @@ class Vcpu {
   std::size_t state_size_;
 };
 
+// KVM_IRQ_ROUTING_MSI.
+struct MsiRoute {
+  std::uint32_t gsi = 0;
+  std::uint64_t address = 0;
+  std::uint32_t data = 0;
+};
+
 class Vm {
  public:
   // For calls that have no form of their own here.
@@ -99,6 +106,13 @@ class Vm {
 
   void create_irqchip() const;  // LAPICs, IOAPIC and PICs in the host
   void create_pit() const;      // with port 0x61, whose gate bit guests need to calibrate; needs the irqchip
+  // LAPICs alone in the host, before any vCPU. The first `pins` global interrupts are those of the caller's IOAPIC,
+  // which is told by KVM_EXIT_IOAPIC_EOI when a level-triggered one ends that set_msi_routes() names.
+  void create_split_irqchip(unsigned pins) const;
+  // What each global interrupt sends, instead of what was set before. Those that are not in it send nothing.
+  void set_msi_routes(std::span<const MsiRoute> routes) const;
+  // Sends a message to the LAPICs. Whether one took it; never throws, as it is called while the guest runs.
+  bool signal_msi(std::uint64_t address, std::uint32_t data) const noexcept;
 
   // Memory of the guest; `memory` page-aligned in address and size, and alive for as long as the VM.
   enum class SlotAccess : std::uint8_t { kReadWrite, kReadOnly };

@@ -41,7 +41,7 @@ constexpr RunKey kRunKeys[] = {
     {"firmware", "--firmware", true},  {"cpu-type", "--cpu-type", false},
     {"memory", "--memory", false},     {"policy", "--policy", false},
     {"init-api", "--init-api", false}, {"confidential", "--confidential", false},
-    {"rtc", "--rtc", false},
+    {"rtc", "--rtc", false},           {"irqchip", "--irqchip", false},
 };
 constexpr std::string_view kOtherCaseKeys[] = {"cpus",    "arguments",     "steps",   "exit",
                                                "timeout", "launch-digest", "fail-on", "name"};

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace sevisor::emulator {
+namespace sevisor::interrupts {
 
 // Values as in bits 10:8 of the ICR, an LVT entry, an IOAPIC redirection entry and MSI data.
 enum class DeliveryMode : std::uint8_t {
@@ -42,4 +42,12 @@ struct InterruptMessage {
 // destination to 32 bits (KVM_X2APIC_API_USE_32BIT_IDS).
 [[nodiscard]] InterruptMessage decode_msi(std::uint64_t address, std::uint32_t data, bool extended_ids) noexcept;
 
-}  // namespace sevisor::emulator
+struct Msi {
+  std::uint64_t address = 0;
+  std::uint32_t data = 0;
+  friend bool operator==(const Msi&, const Msi&) = default;
+};
+// The MSI of a device's message, whose destination has 8 bits.
+[[nodiscard]] Msi encode_msi(const InterruptMessage& message) noexcept;
+
+}  // namespace sevisor::interrupts

@@ -1,10 +1,10 @@
-#include "emulator/irqchip/io_apic.hpp"
+#include "interrupts/io_apic.hpp"
 
 #include <algorithm>
 
 #include "base/bytes.hpp"
 
-namespace sevisor::emulator {
+namespace sevisor::interrupts {
 namespace {
 
 constexpr std::uint32_t kSelectOffset = 0x00;
@@ -147,4 +147,4 @@ void IoApic::set_state(std::span<const std::byte, kIoApicStateSize> state) noexc
   }
 }
 
-}  // namespace sevisor::emulator
+}  // namespace sevisor::interrupts

@@ -8,9 +8,9 @@
 #include <span>
 
 #include "base/address.hpp"
-#include "emulator/irqchip/interrupt_message.hpp"
+#include "interrupts/interrupt_message.hpp"
 
-namespace sevisor::emulator {
+namespace sevisor::interrupts {
 
 inline constexpr unsigned kIoApicPins = 24;
 inline constexpr std::uint64_t kIoApicBase = 0xfec00000;
@@ -58,4 +58,4 @@ class IoApic {
   static std::array<std::uint64_t, kIoApicPins> initial_entries() noexcept;
 };
 
-}  // namespace sevisor::emulator
+}  // namespace sevisor::interrupts

@@ -1,9 +1,9 @@
 // Intel 82093AA datasheet, sections 3.2 and 4.
-#include "emulator/irqchip/io_apic.hpp"
+#include "interrupts/io_apic.hpp"
 
 #include <catch2/catch.hpp>
 
-using namespace sevisor::emulator;
+using namespace sevisor::interrupts;
 
 namespace {
 
