@@ -5,6 +5,7 @@
 
 #include "emulator/irqchip/gsi_routing.hpp"
 #include "emulator/kvm/coalesced_ring.hpp"
+#include "emulator/kvm/msr_store.hpp"
 #include "vmm/kvm/abi.hpp"
 
 namespace sevisor::emulator {
@@ -29,6 +30,7 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1},
     {KVM_CAP_IRQ_ROUTING, kMaxGsis},
     {KVM_CAP_IRQ_INJECT_STATUS, 1},
+    {KVM_CAP_MCE, kMaxMachineCheckBanks},
     {KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1},
     {KVM_CAP_COALESCED_MMIO, kCoalescedRingPage},
     {KVM_CAP_PIT2, 1},
@@ -53,6 +55,9 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_CHECK_EXTENSION_VM, 1},
     {KVM_CAP_MAX_VCPU_ID, kMaxVcpus},
     {KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK},
+    {KVM_CAP_EXT_EMUL_CPUID, 1},
+    {KVM_CAP_GET_MSR_FEATURES, 1},
+    {kvm::kCapUserMemory2, 1},
     {KVM_CAP_SPLIT_IRQCHIP, 1},
     {KVM_CAP_IMMEDIATE_EXIT, 1},
     {KVM_CAP_COALESCED_PIO, 1},

@@ -1,6 +1,7 @@
 // KVM_CHECK_EXTENSION.
 #pragma once
 
+#include <cstdint>
 #include <linux/kvm_para.h>
 
 #include "vmm/kvm/abi.hpp"
@@ -12,6 +13,17 @@ inline constexpr int kMaxVcpus = 512;
 // KVM_CAP_VM_TYPES. Plain SEV is there as on a machine whose firmware gave all ASIDs to SEV-ES: VMs of its type can be
 // made, and KVM_SEV_INIT2 then finds no ASID for them (ENOTTY).
 inline constexpr int kVmTypes = 1 << kvm::kVmTypeDefault | 1 << kvm::kVmTypeSev | 1 << kvm::kVmTypeSevEs;
+
+// MAX_IO_MSRS: KVM_GET_MSRS and KVM_SET_MSRS take fewer.
+inline constexpr std::uint32_t kMaxMsrEntries = 256;
+
+// A tick is 1 ns, and no other rate can be had.
+inline constexpr int kTscKhz = 1'000'000;
+// KVM_SET_TSC_KHZ: 0 means the host's own; KVM takes 250 ppm (its module's tsc_tolerance_ppm) for none.
+[[nodiscard]] constexpr bool tsc_rate_possible(std::uint64_t khz) noexcept {
+  constexpr std::uint64_t kTolerance = std::uint64_t{kTscKhz} * 250 / 1'000'000;
+  return khz == 0 || (khz >= kTscKhz - kTolerance && khz <= kTscKhz + kTolerance);
+}
 
 // KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
 inline constexpr int kDirtyLogOptions = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;

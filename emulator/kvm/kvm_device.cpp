@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <optional>
+#include <vector>
 
 #include "emulator/cpu/features.hpp"
 #include "emulator/kvm/capabilities.hpp"
@@ -12,6 +13,31 @@
 
 namespace sevisor::emulator {
 
+namespace {
+
+int put_indices(void* argument, std::span<const std::uint32_t> indices) {
+  kvm_msr_list header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  const std::uint32_t room = header.nmsrs;
+  header.nmsrs = static_cast<std::uint32_t>(indices.size());
+  if (!put_user(argument, header)) return -EFAULT;
+  if (room < indices.size()) return -E2BIG;
+  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msr_list, indices);
+  return copy_to_user(first, std::as_bytes(indices)) ? 0 : -EFAULT;
+}
+
+// KVM does not say how many there are.
+int put_cpuid(void* argument, std::span<const kvm_cpuid_entry2> table) {
+  kvm_cpuid2 header{};
+  if (!get_user(header, argument)) return -EFAULT;
+  if (header.nent < table.size()) return -E2BIG;
+  header.nent = static_cast<std::uint32_t>(table.size());
+  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_cpuid2, entries);
+  return copy_to_user(first, std::as_bytes(table)) && put_user(argument, header) ? 0 : -EFAULT;
+}
+
+}  // namespace
+
 const Ioctl<KvmDevice> KvmDevice::kIoctls[] = {
     {KVM_GET_API_VERSION, &KvmDevice::get_api_version},
     {KVM_CREATE_VM, &KvmDevice::create_vm},
@@ -20,6 +46,9 @@ const Ioctl<KvmDevice> KvmDevice::kIoctls[] = {
     {KVM_GET_SUPPORTED_CPUID, &KvmDevice::get_supported_cpuid},
     {KVM_GET_MSR_INDEX_LIST, &KvmDevice::get_msr_index_list},
     {KVM_GET_MSR_FEATURE_INDEX_LIST, &KvmDevice::get_feature_index_list},
+    {KVM_GET_MSRS, &KvmDevice::get_feature_msrs},
+    {KVM_GET_EMULATED_CPUID, &KvmDevice::get_emulated_cpuid},
+    {KVM_X86_GET_MCE_CAP_SUPPORTED, &KvmDevice::get_machine_check_features},
     {KVM_GET_DEVICE_ATTR, &KvmDevice::get_device_attribute},
     {KVM_HAS_DEVICE_ATTR, &KvmDevice::has_device_attribute},
 };
@@ -45,33 +74,45 @@ int KvmDevice::get_vcpu_mmap_size(void* argument) {
 }
 
 int KvmDevice::get_supported_cpuid(void* argument) {
-  kvm_cpuid2 header{};
-  if (!get_user(header, argument)) return -EFAULT;
-  const auto table = supported_cpuid(platform_->options().c_bit);
-  // KVM does not say how many there are.
-  if (header.nent < table.size()) return -E2BIG;
-  header.nent = static_cast<std::uint32_t>(table.size());
-  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_cpuid2, entries);
-  return copy_to_user(first, std::as_bytes(std::span(table))) && put_user(argument, header) ? 0 : -EFAULT;
+  return put_cpuid(argument, supported_cpuid(platform_->options().c_bit));
 }
 
-int KvmDevice::get_msr_index_list(void* argument) {
-  kvm_msr_list header{};
+int KvmDevice::get_msr_index_list(void* argument) { return put_indices(argument, MsrStore::index_list()); }
+int KvmDevice::get_feature_index_list(void* argument) { return put_indices(argument, MsrStore::feature_list()); }
+
+int KvmDevice::get_feature_msrs(void* argument) {
+  kvm_msrs header{};
   if (!get_user(header, argument)) return -EFAULT;
-  const auto indices = MsrStore::index_list();
-  const std::uint32_t room = header.nmsrs;
-  header.nmsrs = static_cast<std::uint32_t>(indices.size());
-  if (!put_user(argument, header)) return -EFAULT;
-  if (room < indices.size()) return -E2BIG;
-  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msr_list, indices);
-  return copy_to_user(first, std::as_bytes(indices)) ? 0 : -EFAULT;
+  if (header.nmsrs >= kMaxMsrEntries) return -E2BIG;
+  std::vector<kvm_msr_entry> entries(header.nmsrs);
+  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msrs, entries);
+  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
+  int done = 0;
+  for (kvm_msr_entry& entry : entries) {
+    const auto value = MsrStore::read_feature(entry.index);
+    if (!value) break;
+    entry.data = *value;
+    ++done;
+  }
+  return copy_to_user(first, std::as_bytes(std::span(entries))) ? done : -EFAULT;
 }
 
-int KvmDevice::get_feature_index_list(void* argument) {
-  kvm_msr_list header{};
-  if (!get_user(header, argument)) return -EFAULT;
-  header.nmsrs = 0;  // none: what there is, CPUID says
-  return put_user(argument, header) ? 0 : -EFAULT;
+// Features that the processor lacks and KVM makes up for: none. Linux arch/x86/kvm/cpuid.c __do_cpuid_func_emulated()
+// has these leaves.
+int KvmDevice::get_emulated_cpuid(void* argument) {
+  kvm_cpuid_entry2 basic{};
+  basic.eax = 7;
+  kvm_cpuid_entry2 features{};
+  features.function = 1;
+  kvm_cpuid_entry2 more{};
+  more.function = 7;
+  more.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+  const kvm_cpuid_entry2 table[] = {basic, features, more};
+  return put_cpuid(argument, table);
+}
+
+int KvmDevice::get_machine_check_features(void* argument) {
+  return put_user(argument, kMachineCheckFeatures) ? 0 : -EFAULT;
 }
 
 // Linux arch/x86/kvm/x86.c __kvm_x86_dev_get_attr(), svm/sev.c sev_dev_get_attr().

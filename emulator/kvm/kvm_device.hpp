@@ -23,6 +23,9 @@ class KvmDevice final : public File {
   int get_supported_cpuid(void* argument);
   int get_msr_index_list(void* argument);
   int get_feature_index_list(void* argument);
+  int get_feature_msrs(void* argument);
+  int get_emulated_cpuid(void* argument);
+  int get_machine_check_features(void* argument);
   int get_device_attribute(void* argument);
   int has_device_attribute(void* argument);
 

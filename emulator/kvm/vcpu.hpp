@@ -1,6 +1,7 @@
 // An emulated vCPU: what a descriptor of KVM_CREATE_VCPU stands for.
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -71,6 +72,17 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   int set_lapic(void* argument);
   int nmi(void* argument);
   int get_tsc_khz(void* argument);
+  // --- vcpu_settings.cpp ---
+  int set_tsc_khz(void* argument);
+  int kvmclock_ctrl(void* argument);
+  int setup_mce(void* argument);
+  int set_signal_mask(void* argument);
+  // --- vcpu_reports.cpp ---
+  int tpr_access_reporting(void* argument);
+  int set_vapic_addr(void* argument);
+  void note_tpr_access(const ghcb::MmioAccess& access);
+  std::optional<int> report_apic();  // KVM_RUN's result when there is something to tell
+  // --- vcpu_state.cpp again ---
   std::optional<std::uint64_t> host_read_msr(std::uint32_t index);
   bool host_write_msr(std::uint32_t index, std::uint64_t value);
   [[nodiscard]] std::optional<unsigned> guest_c_bit() const;
@@ -169,9 +181,12 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   ghcb::PortAccess port_{};                      // under way in user space
   ghcb::MmioAccess mmio_{};
   enum class UserExit { kNone, kPort, kMmio, kMsr, kHypercall } user_exit_ = UserExit::kNone;
-  std::uint32_t msr_refusal_ = 0;  // KVM_MSR_EXIT_REASON_* of the guest's last refused access
-  std::optional<Gpa> ghcb_page_;   // that the last request came through
-  std::vector<Vc> open_vcs_;       // whose handlers have not returned; the innermost last
+  std::optional<sigset_t> signal_mask_;  // KVM_SET_SIGNAL_MASK
+  bool report_tpr_ = false;              // KVM_TPR_ACCESS_REPORTING
+  std::optional<bool> tpr_access_;       // to be reported; true: a write
+  std::uint32_t msr_refusal_ = 0;        // KVM_MSR_EXIT_REASON_* of the guest's last refused access
+  std::optional<Gpa> ghcb_page_;         // that the last request came through
+  std::vector<Vc> open_vcs_;             // whose handlers have not returned; the innermost last
 };
 
 class VcpuFile final : public File {

@@ -104,9 +104,12 @@ bool Vcpu::chip_port(const ghcb::PortAccess& access) {
 
 bool Vcpu::mmio(const ghcb::MmioAccess& access) {
   Irqchip* chip = vm_.irqchip();
-  if (!access.write) return chip != nullptr && chip->read_mmio(index_, access.gpa, access.data);
-  if (chip != nullptr && chip->write_mmio(index_, access.gpa, access.data)) return true;
-  return vm_.write_device(IoBus::kMmio, access.gpa.value, access.data);
+  if (chip != nullptr && (access.write ? chip->write_mmio(index_, access.gpa, access.data)
+                                       : chip->read_mmio(index_, access.gpa, access.data))) {
+    note_tpr_access(access);
+    return true;
+  }
+  return access.write && vm_.write_device(IoBus::kMmio, access.gpa.value, access.data);
 }
 
 void Vcpu::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {

@@ -19,7 +19,7 @@ constexpr std::uint8_t kNmiVector = 2;
 
 int Vcpu::run(void*) {
   if (vm_.needs_init()) return -EINVAL;
-  const SignalGate signals;
+  const SignalGate signals(signal_mask_);
   // What user space has done for the last exit comes first, even if KVM_RUN then leaves at once.
   if (const auto result = complete_user_exit()) return *result;
   if (exit_wanted()) return -EINTR;
@@ -179,11 +179,7 @@ std::optional<int> Vcpu::run_slice() {
       chip->advance(clock.now);
       vm_.settle_eventfds();
       if (const auto result = accept_events()) return result;
-      if (const auto vector = chip->take_ended(index_)) {
-        shared().exit_reason = KVM_EXIT_IOAPIC_EOI;
-        shared().eoi.vector = *vector;
-        return 0;
-      }
+      if (const auto result = report_apic()) return result;
     }
     if (mp_state_ != KVM_MP_STATE_RUNNABLE) {
       if (mp_state_ != KVM_MP_STATE_HALTED && mp_state_ != KVM_MP_STATE_AP_RESET_HOLD) return std::nullopt;

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/bytes.hpp"
+#include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/user_memory.hpp"
 #include "emulator/kvm/vcpu.hpp"
@@ -14,7 +15,6 @@
 namespace sevisor::emulator {
 
 namespace {
-constexpr std::uint32_t kMaxMsrEntries = 256;  // MAX_IO_MSRS
 constexpr std::uint32_t kSevLeaf = 0x8000001f;
 
 // What KVM refuses (EINVAL) once the state is the guest's, in VMs that have_protected_state().
@@ -49,6 +49,12 @@ const Ioctl<Vcpu> Vcpu::kIoctls[] = {
     {KVM_SET_LAPIC, &Vcpu::set_lapic},
     {KVM_NMI, &Vcpu::nmi},
     {KVM_GET_TSC_KHZ, &Vcpu::get_tsc_khz},
+    {KVM_SET_TSC_KHZ, &Vcpu::set_tsc_khz},
+    {KVM_KVMCLOCK_CTRL, &Vcpu::kvmclock_ctrl},
+    {KVM_X86_SETUP_MCE, &Vcpu::setup_mce},
+    {KVM_SET_SIGNAL_MASK, &Vcpu::set_signal_mask},
+    {KVM_TPR_ACCESS_REPORTING, &Vcpu::tpr_access_reporting},
+    {KVM_SET_VAPIC_ADDR, &Vcpu::set_vapic_addr},
 };
 
 Vcpu::Vcpu(Vm& vm, std::uint32_t id)
@@ -378,6 +384,6 @@ int Vcpu::nmi(void*) {
   return 0;
 }
 
-int Vcpu::get_tsc_khz(void*) { return 1'000'000; }
+int Vcpu::get_tsc_khz(void*) { return kTscKhz; }
 
 }  // namespace sevisor::emulator

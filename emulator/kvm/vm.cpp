@@ -9,21 +9,19 @@
 
 namespace sevisor::emulator {
 
-namespace {
-constexpr int kTscKhz = 1'000'000;  // a tick is 1 ns
-}
-
 // Linux virt/kvm/kvm_main.c kvm_vm_ioctl(), arch/x86/kvm/x86.c kvm_arch_vm_ioctl().
 const Ioctl<Vm> Vm::kIoctls[] = {
     {KVM_CHECK_EXTENSION, &Vm::check_extension},
     {KVM_CREATE_VCPU, &Vm::create_vcpu},
     {KVM_SET_USER_MEMORY_REGION, &Vm::set_memory_region},
+    {kvm::kSetUserMemoryRegion2, &Vm::set_memory_region_2},
     {KVM_SET_TSS_ADDR, &Vm::accept},
     {KVM_SET_IDENTITY_MAP_ADDR, &Vm::accept},
     {KVM_ENABLE_CAP, &Vm::enable_cap},
     {KVM_GET_CLOCK, &Vm::get_clock},
     {KVM_SET_CLOCK, &Vm::set_clock},
     {KVM_GET_TSC_KHZ, &Vm::get_tsc_khz},
+    {KVM_SET_TSC_KHZ, &Vm::set_tsc_khz},
     {KVM_CREATE_IRQCHIP, &Vm::create_irqchip},
     {KVM_CREATE_PIT2, &Vm::create_pit},
     {KVM_IRQ_LINE, &Vm::irq_line},
@@ -82,7 +80,7 @@ int Vm::check_extension(void* argument) {
 int Vm::create_vcpu(void* argument) {
   const auto id = reinterpret_cast<std::uintptr_t>(argument);
   if (id >= kMaxVcpus) return -EINVAL;
-  if (vcpus_.size() >= kMaxVcpus) return -EINVAL;
+  if (vcpus_.size() >= kMaxVcpus || (vcpu_ids_ != 0 && id >= vcpu_ids_)) return -EINVAL;
   if (std::any_of(vcpus_.begin(), vcpus_.end(), [id](const auto& vcpu) { return vcpu->id() == id; })) return -EEXIST;
   vcpus_.push_back(std::make_unique<Vcpu>(*this, static_cast<std::uint32_t>(id)));
   return platform_->descriptors().add(std::make_shared<VcpuFile>(shared_from_this(), *vcpus_.back()));
@@ -90,7 +88,21 @@ int Vm::create_vcpu(void* argument) {
 
 int Vm::set_memory_region(void* argument) {
   kvm_userspace_memory_region region{};
+  return get_user(region, argument) ? set_slot(region) : -EFAULT;
+}
+
+// Without guest_memfd, whose flag is not known, its further fields are not looked at.
+int Vm::set_memory_region_2(void* argument) {
+  kvm::MemoryRegion2 region{};
   if (!get_user(region, argument)) return -EFAULT;
+  return set_slot({.slot = region.slot,
+                   .flags = region.flags,
+                   .guest_phys_addr = region.guest_phys_addr,
+                   .memory_size = region.memory_size,
+                   .userspace_addr = region.userspace_addr});
+}
+
+int Vm::set_slot(const kvm_userspace_memory_region& region) {
   if (has_protected_state() && (region.flags & KVM_MEM_READONLY) != 0) return -EINVAL;
   return memory_.set_slot(region.slot, region.flags, Gpa(region.guest_phys_addr), region.memory_size,
                           static_cast<std::byte*>(user_pointer(region.userspace_addr)));
@@ -114,6 +126,18 @@ int Vm::set_clock(void* argument) {
 
 int Vm::get_tsc_khz(void*) { return kTscKhz; }
 
+// The rate of vCPUs to come.
+int Vm::set_tsc_khz(void* argument) {
+  return vcpus_.empty() && tsc_rate_possible(reinterpret_cast<std::uintptr_t>(argument)) ? 0 : -EINVAL;
+}
+
+// KVM_CAP_MAX_VCPU_ID: given once, at least 1 beyond the largest ID that is to come.
+int Vm::limit_vcpu_ids(std::uint64_t ids) {
+  if (ids > kMaxVcpus || (vcpu_ids_ != 0 && ids != vcpu_ids_) || !vcpus_.empty()) return -EINVAL;
+  vcpu_ids_ = ids;
+  return 0;
+}
+
 int Vm::enable_cap(void* argument) {
   kvm_enable_cap cap{};
   if (!get_user(cap, argument)) return -EFAULT;
@@ -127,6 +151,7 @@ int Vm::enable_cap(void* argument) {
     }
     return 0;
   }
+  if (cap.cap == KVM_CAP_MAX_VCPU_ID) return limit_vcpu_ids(cap.args[0]);
   if (cap.cap == KVM_CAP_SPLIT_IRQCHIP) return split_irqchip(cap.args[0]);
   if (cap.cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) return set_manual_dirty_log(cap.args[0]);
   if (cap.cap == KVM_CAP_EXIT_HYPERCALL) return set_hypercall_exits(cap.args[0]);

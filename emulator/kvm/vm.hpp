@@ -81,11 +81,15 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int check_extension(void* argument);
   int create_vcpu(void* argument);
   int set_memory_region(void* argument);
+  int set_memory_region_2(void* argument);
+  int set_slot(const kvm_userspace_memory_region& region);
   int accept(void* argument);  // what SVM has no use for
   int get_clock(void* argument);
   int set_clock(void* argument);
   int enable_cap(void* argument);
   int get_tsc_khz(void* argument);
+  int set_tsc_khz(void* argument);
+  int limit_vcpu_ids(std::uint64_t ids);
   // --- vm_sev_context.cpp: KVM_CAP_VM_COPY_ENC_CONTEXT_FROM, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM ---
   int mirror_context(std::uint64_t source_fd);
   int move_context(std::uint64_t source_fd);
@@ -180,6 +184,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;  // in the order of creation
   std::uint64_t clock_offset_ = 0;            // KVM_SET_CLOCK
+  std::uint64_t vcpu_ids_ = 0;                // KVM_CAP_MAX_VCPU_ID; 0: not limited
   bool manual_dirty_log_ = false;  // KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: who asks for the log does not clear it
   std::uint64_t hypercall_exits_ = 0;
   std::uint64_t msr_exits_ = 0;

@@ -141,6 +141,7 @@ struct MemoryRegion2 {
   std::uint64_t pad2[14];
 };
 static_assert(sizeof(MemoryRegion2) == 160);
+inline constexpr int kCapUserMemory2 = 231;  // KVM_CAP_USER_MEMORY2
 inline constexpr unsigned long kSetUserMemoryRegion2 = _IOW(KVMIO, 0x49, MemoryRegion2);
 static_assert(kSetUserMemoryRegion2 == 0x40a0ae49);
 
