@@ -35,7 +35,7 @@ CpuExit Cpu::run(const RunControls& controls) { return impl_->core.run(controls)
 
 bool Cpu::interrupts_enabled() const noexcept { return (impl_->core.system_flags & kFlagIf) != 0; }
 bool Cpu::interrupt_shadow() const noexcept { return impl_->core.interrupt_shadow_on; }
-void Cpu::clear_interrupt_shadow() noexcept { impl_->core.interrupt_shadow_on = impl_->core.debug_shadow_on = false; }
+void Cpu::set_interrupt_shadow(bool on) noexcept { impl_->core.interrupt_shadow_on = impl_->core.debug_shadow_on = on; }
 void Cpu::forget_translations() noexcept { impl_->core.flush_tlb(false); }
 std::uint64_t Cpu::ghcb_msr() const noexcept { return impl_->core.ghcb; }
 void Cpu::set_ghcb_msr(std::uint64_t value) noexcept { impl_->core.ghcb = value; }

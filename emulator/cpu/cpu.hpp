@@ -97,7 +97,7 @@ class Cpu {
   // VMCB fields that the hypervisor sees in clear.
   [[nodiscard]] bool interrupts_enabled() const noexcept;  // int_state bit 1: RFLAGS.IF
   [[nodiscard]] bool interrupt_shadow() const noexcept;    // int_state bit 0
-  void clear_interrupt_shadow() noexcept;
+  void set_interrupt_shadow(bool on) noexcept;
   void forget_translations() noexcept;                    // INVLPGA of everything
   [[nodiscard]] std::uint64_t ghcb_msr() const noexcept;  // VMCB 0xA0
   void set_ghcb_msr(std::uint64_t value) noexcept;

@@ -62,6 +62,10 @@ void ApicTimer::set_tsc_deadline(std::uint64_t deadline) noexcept {
   if (mode_ == Mode::kTscDeadline) expiry_ = deadline == 0 ? kNoDeadline : deadline;
 }
 
+void ApicTimer::set_clock_forward(std::uint64_t ticks) noexcept {
+  if (mode_ != Mode::kTscDeadline && expiry_ != kNoDeadline) expiry_ = saturating_add(expiry_, ticks);
+}
+
 bool ApicTimer::advance(std::uint64_t now) noexcept {
   if (expiry_ == kNoDeadline || expiry_ > now) return false;
   const std::uint64_t period = std::uint64_t{initial_count_} * divisor();

@@ -37,6 +37,9 @@ class ApicTimer {
   // Takes up a saved count that had `current` left.
   void restore(std::uint32_t initial, std::uint32_t current, std::uint64_t now) noexcept;
 
+  // The caller's clock has jumped ahead without time passing: a count has as much left as before. A TSC deadline stays.
+  void set_clock_forward(std::uint64_t ticks) noexcept;
+
   // True when the timer has expired at or before `now`, any number of times since the last call.
   [[nodiscard]] bool advance(std::uint64_t now) noexcept;
   // When advance() will next return true, kNoDeadline when never.

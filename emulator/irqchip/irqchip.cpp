@@ -65,6 +65,15 @@ void Irqchip::advance(std::uint64_t now) {
   refresh_deadline();
 }
 
+void Irqchip::set_clock_forward(std::uint64_t ticks) {
+  std::array<std::byte, kPitStateSize> pit{};
+  const bool has_pit = get_pit(pit);
+  now_ += ticks;
+  if (has_pit) pit_->set_state(pit, now_);
+  for (LocalApic& apic : apics_) apic.set_clock_forward(ticks);
+  timers_changed();
+}
+
 void Irqchip::refresh_deadline() noexcept {
   deadline_ = pit_ ? pit_->next_deadline() : kNoDeadline;
   for (const LocalApic& apic : apics_) deadline_ = std::min(deadline_, apic.next_deadline());

@@ -66,6 +66,9 @@ class Irqchip {
   [[nodiscard]] std::uint64_t now() const noexcept { return now_; }
   // `now` never goes back; an earlier one is taken as no time passing. Timers that are due fire.
   void advance(std::uint64_t now);
+  // now() jumps ahead, and no time has passed: what is left of the counts of timers stays. A TSC deadline is a time,
+  // and stays what it is.
+  void set_clock_forward(std::uint64_t ticks);
   // When a timer next fires, kNoDeadline when none is set. Not later than now() only between a change and advance().
   [[nodiscard]] std::uint64_t next_deadline() const noexcept { return deadline_; }
 

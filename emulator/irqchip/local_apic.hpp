@@ -81,6 +81,7 @@ class LocalApic {
 
   // --- time, in TSC ticks
   void advance(std::uint64_t now) noexcept;
+  void set_clock_forward(std::uint64_t ticks) noexcept { timer_.set_clock_forward(ticks); }
   [[nodiscard]] std::uint64_t next_deadline() const noexcept { return timer_.next_deadline(); }
 
   // --- messages

@@ -167,6 +167,7 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::uint64_t slice_used_ = 0;  // instructions of the present turn, which exits to user space do not end
   bool ended_ = false;            // the last exit left nothing to go on with
   bool loaded_ = false;           // the processor holds the VMSA's state
+  bool shadow_ = false;           // until then: the VMCB's interrupt shadow
   std::uint32_t mp_state_ = KVM_MP_STATE_RUNNABLE;
   bool nmi_masked_ = false;
   bool held_ = false;  // the guest waits in an AP reset hold

@@ -22,6 +22,10 @@ constexpr ghcb::ExitCode kExitCr15WriteTrap = ghcb::kExitCr0WriteTrap + 15;
 // kvm_run.hypercall.flags, KVM_EXIT_HYPERCALL_LONG_MODE: KVM takes a guest whose registers it cannot see for a 64-bit
 // one.
 constexpr std::uint32_t kHypercallOf64Bits = 1;
+constexpr std::uint64_t kEferLme = 1 << 8;
+constexpr std::uint64_t kEferLma = 1 << 10;
+constexpr std::uint64_t kEferSvme = 1 << 12;
+constexpr std::uint64_t kCr0Pg = std::uint64_t{1} << 31;
 constexpr std::uint8_t kVectorBp = 3;
 constexpr std::uint8_t kVectorOf = 4;
 }  // namespace
@@ -82,9 +86,11 @@ Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
       shared().fail_entry.cpu = id_;
       return {.result = 0};
     case ghcb::kExitEferWriteTrap:
-      efer_ = exit.info1;
+      efer_ = (exit.info1 & ~(kEferLma | kEferSvme)) | (efer_ & kEferLma);
       return {};
     case ghcb::kExitCr0WriteTrap:
+      // LMA follows paging, which no trap of EFER tells (svm_set_cr0()).
+      efer_ = (efer_ & kEferLme) != 0 && (exit.info1 & kCr0Pg) != 0 ? efer_ | kEferLma : efer_ & ~kEferLma;
       cr0_ = exit.info1;
       return {};
     case kExitCr4WriteTrap:

@@ -55,6 +55,7 @@ bool Vcpu::prepare_cpu() {
   sev::Vmsa state{};
   vm_.memory().decrypt_host(vmsa_page_.data(), std::as_writable_bytes(std::span(&state, 1)));
   loaded_ = cpu_->load(state);
+  if (loaded_) cpu_->set_interrupt_shadow(shadow_);
   return loaded_;
 }
 

@@ -16,6 +16,8 @@ namespace sevisor::emulator {
 
 namespace {
 constexpr std::uint32_t kSevLeaf = 0x8000001f;
+constexpr std::uint8_t kShadowMovSs = 1;  // kvm_vcpu_events.interrupt.shadow: KVM_X86_SHADOW_INT_MOV_SS, ..._STI
+constexpr std::uint8_t kShadowSti = 2;
 
 // What KVM refuses (EINVAL) once the state is the guest's, in VMs that have_protected_state().
 constexpr unsigned long kRegisterIoctls[] = {KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS,     KVM_SET_SREGS,
@@ -112,11 +114,11 @@ void Vcpu::take_over(Vcpu& from) {
   vmsa_page_ = std::move(from.vmsa_page_);
   ghcb_msr_taken_ = from.cpu_ ? std::optional(from.cpu_->ghcb_msr()) : from.ghcb_msr_taken_;
   service_.take_over(from.service_);
-  protected_ = std::exchange(from.protected_, false);
   held_ = from.held_;
   started_by_sipi_ = from.started_by_sipi_;
-  cr4_ = from.cr4_;
-  guest_xcr0_ = from.guest_xcr0_;
+  // KVM's own idea of CR0, CR4, EFER and XCR0, which CPUID's answers depend on, is what user space has set.
+  set_protected();
+  from.protected_ = false;
   from.cpu_.reset();
 }
 
@@ -299,7 +301,9 @@ int Vcpu::get_vcpu_events(void* argument) {
   kvm_vcpu_events events{};
   if (const Irqchip* chip = vm_.irqchip()) events.nmi.pending = chip->nmi_pending(index_);
   events.nmi.masked = nmi_masked_;
-  events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING;
+  // The VMCB has one bit for both kinds.
+  if (loaded_ ? cpu_->interrupt_shadow() : shadow_) events.interrupt.shadow = kShadowSti | kShadowMovSs;
+  events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
   if (const ghcb::Event event = ghcb::decode_event(reinjection_); event.valid) {
     if (event.type == ghcb::EventType::kExternal) {
       events.interrupt.injected = 1;
@@ -320,6 +324,10 @@ int Vcpu::set_vcpu_events(void* argument) {
   if (!get_user(events, argument)) return -EFAULT;
   if (events.flags & ~kKnown) return -EINVAL;
   nmi_masked_ = events.nmi.masked != 0;
+  if (events.flags & KVM_VCPUEVENT_VALID_SHADOW) {
+    shadow_ = events.interrupt.shadow != 0;
+    if (loaded_) cpu_->set_interrupt_shadow(shadow_);
+  }
   if ((events.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) && events.nmi.pending && vm_.irqchip() != nullptr) {
     vm_.irqchip()->raise_nmi(index_);
   }

@@ -95,6 +95,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int move_context(std::uint64_t source_fd);
   [[nodiscard]] std::shared_ptr<Vm> find_vm(std::uint64_t fd) const;
   void leave_owner();
+  void set_tsc_forward(std::uint64_t ticks);
 
   // --- vm.cpp again ---
   std::optional<std::chrono::nanoseconds> time_to_next_event() override;

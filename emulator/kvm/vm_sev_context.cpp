@@ -69,9 +69,16 @@ int Vm::move_context(std::uint64_t source_fd) {
   for (Vm* mirror : mirrors_) mirror->owner_ = shared_from_this();
   for (std::size_t i = 0; i < vcpus_.size(); ++i) vcpus_[i]->take_over(*source.vcpus_[i]);
   // All VMs of a machine have one TSC; here each has its own, which must not go back for the guest.
-  clock_.now = std::max(clock_.now, source.clock_.now);
+  if (source.clock_.now > clock_.now) set_tsc_forward(source.clock_.now - clock_.now);
   source.dead_ = true;
   return 0;
+}
+
+// What user space has set before stays as it is: KVM's clock, and what is left of the counts of timers.
+void Vm::set_tsc_forward(std::uint64_t ticks) {
+  clock_.now += ticks;
+  clock_offset_ -= ticks;
+  if (irqchip_) irqchip_->set_clock_forward(ticks);
 }
 
 // The context is the owner's.

@@ -112,3 +112,18 @@ TEST_CASE("A count near the end of time does not wrap") {
   CHECK(timer.next_deadline() == kNoDeadline);
   CHECK_FALSE(timer.advance(kNoDeadline - 1));
 }
+
+TEST_CASE("A clock that jumps ahead leaves a count as it is, and a deadline too") {
+  ApicTimer timer;
+  timer.set_initial_count(100, 50);
+  timer.set_clock_forward(10'000);
+  CHECK(timer.current_count(10'050) == 100);
+  CHECK_FALSE(timer.advance(10'249));
+  CHECK(timer.advance(10'250));
+  timer.set_clock_forward(10'000);
+  CHECK(timer.next_deadline() == kNoDeadline);
+  timer.set_mode(ApicTimer::Mode::kTscDeadline);
+  timer.set_tsc_deadline(30'000);
+  timer.set_clock_forward(5'000);
+  CHECK(timer.next_deadline() == 30'000);
+}

@@ -4,6 +4,7 @@
 #include <array>
 #include <thread>
 
+#include "ghcb/page.hpp"
 #include "tests/emulator_kvm/fake_cpu.hpp"
 #include "tests/emulator_kvm/fixture.hpp"
 
@@ -267,4 +268,100 @@ TEST_CASE_METHOD(Contexts, "registers, GHCB address and private memory go along 
   REQUIRE(call(second, KVM_RUN) == 0);
   CHECK(ran);
   CHECK(ram.data()[0x2005] != std::byte{0x77});
+}
+
+TEST_CASE_METHOD(Contexts, "what a move leaves to user space stays as it was set") {
+  // Linux sev_migrate_from() takes VMSA and GHCB state: what KVM knows of control registers, its clock and its timers
+  // are not in it.
+  const int source = make_guest(1);
+  const int first = last_vcpu;
+  set_guest_code(0, [&](Guest& guest, const emulator::RunControls&) {
+    guest.spend(1'000'000);
+    emulator::CpuExit exit;
+    exit.code = 0x7f;
+    return exit;
+  });
+  REQUIRE(call(first, KVM_RUN) == 0);
+  const int destination = make_vm(0);
+  REQUIRE(call(destination, KVM_CREATE_IRQCHIP) == 0);
+  const int second = call(destination, KVM_CREATE_VCPU, 0ul);
+  kvm_sregs sregs{};
+  REQUIRE(call(second, KVM_GET_SREGS, &sregs) == 0);
+  sregs.cr4 = 1 << 18 | 1 << 5;
+  REQUIRE(call(second, KVM_SET_SREGS, &sregs) == 0);
+  kvm_clock_data clock{};
+  clock.clock = 77'000;
+  REQUIRE(call(destination, KVM_SET_CLOCK, &clock) == 0);
+  kvm_lapic_state lapic{};
+  REQUIRE(call(second, KVM_GET_LAPIC, &lapic) == 0);
+  const auto at = [&lapic](unsigned offset) -> __u32& { return *reinterpret_cast<__u32*>(lapic.regs + offset); };
+  at(0x0f0) = 0x1ff;  // enabled
+  at(0x320) = 0x31;   // one-shot
+  at(0x3e0) = 0xb;    // divided by 1
+  at(0x380) = at(0x390) = 5000;
+  REQUIRE(call(second, KVM_SET_LAPIC, &lapic) == 0);
+
+  REQUIRE(move(destination, source) == 0);
+  REQUIRE(call(second, KVM_GET_SREGS, &sregs) == 0);
+  CHECK(sregs.cr4 == (1 << 18 | 1 << 5));
+  REQUIRE(call(destination, KVM_GET_CLOCK, &clock) == 0);
+  CHECK(clock.clock == 77'000);
+  REQUIRE(call(second, KVM_GET_LAPIC, &lapic) == 0);
+  CHECK(at(0x390) == 5000);
+  CHECK(at(0x210) == 0);  // vector 0x31 is not requested
+}
+
+TEST_CASE_METHOD(Contexts, "the AP jump table stays behind") {
+  // Linux struct kvm_sev_info ap_jump_table, which sev_migrate_from() leaves out. GHCB specification 4.1.5: SET is 0,
+  // GET 1.
+  const auto guest_with = [this](int in) {
+    REQUIRE(on(in, KVM_SEV_ES_INIT) == 0);
+    const int made = call(in, KVM_CREATE_VCPU, 0ul);
+    kvm_sev_launch_start params{};
+    params.policy = 5;
+    REQUIRE(on(in, KVM_SEV_LAUNCH_START, &params) == 0);
+    REQUIRE(on(in, KVM_SEV_LAUNCH_UPDATE_VMSA) == 0);
+    return made;
+  };
+  const auto add_slot = [this](int to) {
+    const int before = std::exchange(vm, to);
+    REQUIRE(slot(0, 0, 0x10000, ram.data()) == 0);
+    vm = before;
+  };
+  // One request a KVM_RUN: what it answers is seen in the next.
+  std::uint64_t operation = 0;
+  std::uint64_t answer = ~std::uint64_t{0};
+  bool asked = false;
+  set_guest_code(0, [&](Guest& guest, const emulator::RunControls&) {
+    guest.ghcb_msr = 0x3000;
+    auto& page = *reinterpret_cast<ghcb::Page*>(guest.memory.open(Gpa(0x3000), emulator::View::kShared).host);
+    emulator::CpuExit exit;
+    exit.code = 0x7f;
+    if (std::exchange(asked, !asked)) {
+      answer = page.exit_info_2;
+      return exit;
+    }
+    page.exit_code = 0x80000005;
+    page.exit_info_1 = operation;
+    page.exit_info_2 = 0x8000;
+    page.valid.clear();
+    for (const auto field : {ghcb::Field::kExitCode, ghcb::Field::kExitInfo1, ghcb::Field::kExitInfo2}) {
+      page.valid.set(field);
+    }
+    exit.code = 0x403;
+    return exit;
+  });
+  const int source = make_vm(0);
+  add_slot(source);
+  const int first = guest_with(source);
+  REQUIRE(call(first, KVM_RUN) == 0);
+  operation = 1;
+  REQUIRE(call(first, KVM_RUN) == 0);
+  CHECK(answer == 0x8000);
+  const int destination = make_vm(1);
+  const int second = last_vcpu;
+  add_slot(destination);
+  REQUIRE(move(destination, source) == 0);
+  REQUIRE(call(second, KVM_RUN) == 0);
+  CHECK(answer == 0);
 }

@@ -45,7 +45,7 @@ CpuExit Cpu::run(const RunControls& controls) {
 }
 bool Cpu::interrupts_enabled() const noexcept { return impl_->guest.interrupts; }
 bool Cpu::interrupt_shadow() const noexcept { return impl_->guest.shadow; }
-void Cpu::clear_interrupt_shadow() noexcept { impl_->guest.shadow = false; }
+void Cpu::set_interrupt_shadow(bool on) noexcept { impl_->guest.shadow = on; }
 void Cpu::forget_translations() noexcept {}
 std::uint64_t Cpu::ghcb_msr() const noexcept { return impl_->guest.ghcb_msr; }
 void Cpu::set_ghcb_msr(std::uint64_t value) noexcept { impl_->guest.ghcb_msr = value; }

@@ -385,3 +385,56 @@ TEST_CASE_METHOD(RunFixture, "a halted vCPU without a timer blocks, and a signal
   CHECK(handled == 1);
   sigaction(SIGUSR1, &old, nullptr);
 }
+
+TEST_CASE_METHOD(RunFixture, "EFER as user space sees it has LMA once paging is on") {
+  // Linux svm.c efer_trap(), svm_set_cr0(): the write of EFER that the guest traps with never has LMA in it.
+  constexpr std::uint64_t kLme = 0x100;
+  constexpr std::uint64_t kLma = 0x400;
+  int step = 0;
+  set_guest_code(0, [&](Guest&, const RunControls&) {
+    switch (step++) {
+      case 0:
+        return exit_with(ghcb::kExitEferWriteTrap, kLme | 0x1000);
+      case 1:
+        return exit_with(ghcb::kExitCr0WriteTrap, 0x80000011);
+      case 3:
+        return exit_with(ghcb::kExitEferWriteTrap, kLme | 0x801);
+      case 5:
+        return exit_with(ghcb::kExitCr0WriteTrap, 0x11);
+      default:
+        return exit_with(ghcb::kExitShutdown);
+    }
+  });
+  kvm_sregs sregs{};
+  CHECK(run() == 0);
+  REQUIRE(call(vcpus[0], KVM_GET_SREGS, &sregs) == 0);
+  CHECK(sregs.efer == (kLme | kLma));
+  CHECK(run() == 0);
+  REQUIRE(call(vcpus[0], KVM_GET_SREGS, &sregs) == 0);
+  CHECK(sregs.efer == (kLme | kLma | 0x801));
+  CHECK(run() == 0);
+  REQUIRE(call(vcpus[0], KVM_GET_SREGS, &sregs) == 0);
+  CHECK(sregs.efer == (kLme | 0x801));
+}
+
+TEST_CASE_METHOD(RunFixture, "VCPU_EVENTS show and set the interrupt shadow") {
+  // Linux svm.c svm_get_interrupt_shadow(): KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI for the VMCB's one bit.
+  std::vector<bool> shadows;
+  set_guest_code(0, [&](Guest& guest, const RunControls&) {
+    shadows.push_back(std::exchange(guest.shadow, shadows.empty()));
+    return exit_with(ghcb::kExitShutdown);
+  });
+  kvm_vcpu_events events{};
+  CHECK(run() == 0);
+  REQUIRE(call(vcpus[0], KVM_GET_VCPU_EVENTS, &events) == 0);
+  CHECK((events.flags & KVM_VCPUEVENT_VALID_SHADOW) != 0);
+  CHECK(events.interrupt.shadow == 3);
+  CHECK(run() == 0);
+  REQUIRE(call(vcpus[0], KVM_GET_VCPU_EVENTS, &events) == 0);
+  CHECK(events.interrupt.shadow == 0);
+  events.interrupt.shadow = 2;
+  events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+  REQUIRE(call(vcpus[0], KVM_SET_VCPU_EVENTS, &events) == 0);
+  CHECK(run() == 0);
+  CHECK(shadows == std::vector<bool>{false, true, true});
+}

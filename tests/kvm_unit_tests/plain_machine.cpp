@@ -310,7 +310,7 @@ void PlainMachine::emulate(unsigned index, const CpuExit& exit) {
   }
   if (vcpu.injection == 0) {
     if (guest.rip == rip) skip(guest, decoded->info.length);
-    vcpu.cpu->clear_interrupt_shadow();
+    vcpu.cpu->set_interrupt_shadow(false);
   }
   if (!vcpu.cpu->load(guest)) unsupported();
   if (vcpu.injection == 0) trap_if_stepping(vcpu);
