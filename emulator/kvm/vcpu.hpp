@@ -36,6 +36,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   // LAUNCH_UPDATE_VMSA, in two steps around the firmware's: the page as it is to be measured, or a negative errno...
   [[nodiscard]] int make_vmsa();
   [[nodiscard]] std::span<std::byte> vmsa_page() const noexcept { return vmsa_page_.bytes(); }
+  // The page as #VMEXIT has left it: for who wants to see, or change, what only a kernel could.
+  [[nodiscard]] std::span<std::byte> stored_vmsa_page();
   // ... and the page is ciphertext now.
   void set_protected();
   [[nodiscard]] bool is_protected() const noexcept { return protected_; }
@@ -88,6 +90,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   [[nodiscard]] std::optional<unsigned> guest_c_bit() const;
   // Protected, and of a VM that says so instead of showing stale values.
   [[nodiscard]] bool hidden() const;
+  void store_vmsa();
+  [[nodiscard]] bool vmsa_is_whole() const;
 
   // --- vcpu_run.cpp ---
   int run(void* argument);
@@ -156,6 +160,7 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   std::size_t seat_;    // in the scheduler
   std::shared_ptr<Mapping> run_area_;
   Mapping vmsa_page_;
+  std::vector<std::byte> vmsa_seal_;  // what firmware and processor have put there: stands for the checksum of it
   std::vector<kvm_cpuid_entry2> cpuid_;
   RegisterState registers_;  // until the vCPU is protected
   kvm_regs stale_regs_{};    // what GET_REGS shows afterwards
@@ -195,6 +200,7 @@ class VcpuFile final : public File {
   VcpuFile(std::shared_ptr<Vm> vm, Vcpu& vcpu) : vm_(std::move(vm)), vcpu_(vcpu) {}
   int ioctl(unsigned long request, void* argument) override { return vcpu_.ioctl(request, argument); }
   std::shared_ptr<Mapping> shared_area() override { return vcpu_.run_area(); }
+  [[nodiscard]] Vcpu& vcpu() const noexcept { return vcpu_; }
 
  private:
   std::shared_ptr<Vm> vm_;  // owns the vCPU

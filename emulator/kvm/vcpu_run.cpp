@@ -35,10 +35,12 @@ int Vcpu::run(void*) {
   return result;
 }
 
-// VMRUN's first part: the VMSA is decrypted into the processor. false: it is not one that this processor runs.
+// VMRUN's first part: the VMSA is decrypted into the processor. false: it is not one that this processor runs, or not
+// what #VMEXIT or the firmware has left there (APM vol. 2 section 15.35.8). Looked at once a KVM_RUN: in between nobody
+// can change it.
 bool Vcpu::prepare_cpu() {
+  if (!protected_ || !vmsa_is_whole()) return false;
   if (loaded_) return true;
-  if (!protected_) return false;
   if (!cpu_) {
     CpuConfig config{.c_bit = vm_.platform().options().c_bit,
                      .physical_bits = 48,

@@ -98,15 +98,28 @@ void Vcpu::set_protected() {
   cr4_ = sregs.cr4;
   efer_ = sregs.efer;
   protected_ = true;
+  vmsa_seal_.assign(vmsa_page_.bytes().begin(), vmsa_page_.bytes().end());
   const std::uint64_t xcr0 = registers_.xcr0();
   guest_xcr0_ = xcr0;
 }
 
-void Vcpu::park() {
-  if (!loaded_) return;
+bool Vcpu::vmsa_is_whole() const { return std::ranges::equal(vmsa_page_.bytes(), vmsa_seal_); }
+
+void Vcpu::store_vmsa() {
+  if (!loaded_ || !vmsa_is_whole()) return;  // what somebody has changed stays so
   sev::Vmsa state{};
   cpu_->save(state);
   vm_.memory().store_private(vmsa_page_.data(), std::as_bytes(std::span(&state, 1)));
+  vmsa_seal_.assign(vmsa_page_.bytes().begin(), vmsa_page_.bytes().end());
+}
+
+std::span<std::byte> Vcpu::stored_vmsa_page() {
+  store_vmsa();
+  return vmsa_page_.bytes();
+}
+
+void Vcpu::park() {
+  store_vmsa();
   loaded_ = false;
 }
 
@@ -118,6 +131,7 @@ void Vcpu::take_over(Vcpu& from) {
   started_by_sipi_ = from.started_by_sipi_;
   // KVM's own idea of CR0, CR4, EFER and XCR0, which CPUID's answers depend on, is what user space has set.
   set_protected();
+  vmsa_seal_ = std::move(from.vmsa_seal_);
   from.protected_ = false;
   from.cpu_.reset();
 }

@@ -144,8 +144,8 @@ void MovingGuest::complete_exits(vmm::RunState& state) {
 
 MovingGuest::Machine MovingGuest::make_machine() {
   const kvm::CpuidTable supported = kvm_.supported_cpuid();
-  Machine machine{kvm_.create_vm(setting_.init_api == vmm::InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault),
-                  {}};
+  const unsigned long type = setting_.init_api == vmm::InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault;
+  Machine machine{kvm_.create_vm(type), {}, {}};
   machine.vm.create_irqchip();
   machine.vm.create_pit();
   std::uint32_t slot = 0;

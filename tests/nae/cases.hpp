@@ -66,6 +66,19 @@ enum class Program : std::uint64_t {
   kPrivateMmio,
   kUnclean,
   kBench,
+  kPages,  // does what the test orders with private pages, until it is to end
+};
+
+// In the shared page at NAE_ORDER. The guest reads it each time that it has written to NAE_ORDER_PORT.
+struct Order {
+  enum class Kind : std::uint64_t {
+    kEnd,
+    kWrite,  // the page at NAE_ORDER_DATA to the private page
+    kRead,   // the opposite
+    kFlush,  // CLFLUSH of the private page
+  };
+  Kind kind = Kind::kEnd;
+  std::uint64_t page = 0;  // linear address
 };
 
 // In the shared page at NAE_RESULT.

@@ -20,6 +20,8 @@
 #define NAE_GHCB 0x200000 /* of vCPU 0; a page for each further one behind */
 #define NAE_RESULT 0x210000
 #define NAE_PARAMETERS 0x211000
+#define NAE_ORDER 0x212000
+#define NAE_ORDER_DATA 0x213000
 #define NAE_SCRATCH 0x220000
 #define NAE_SCRATCH_BYTES 0x20000
 
@@ -29,8 +31,12 @@
 
 #define NAE_READ_ONLY 0xa00000 /* linear; C=0 */
 #define NAE_READ_ONLY_GPA 0x1000000
+#define NAE_WINDOW 0xc00000 /* linear; C=1, without memory unless a test gives it a slot */
+#define NAE_WINDOW_GPA 0x1200000
+#define NAE_PAGES 0x40000 /* private, for tests */
 #define NAE_MMIO 0xd0000000 /* user space's device */
 #define NAE_PORT 0x500      /* user space's device: 16 ports */
+#define NAE_ORDER_PORT 0x520
 
 #define NAE_CODE 0x08
 #define NAE_DATA 0x10

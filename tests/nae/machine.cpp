@@ -68,10 +68,13 @@ std::string End::text() const {
 Machine::Machine(Program program, const Setting& setting)
     : ram_(Mapping::anonymous(NAE_RAM_BYTES, PROT_READ | PROT_WRITE)),
       read_only_(Mapping::anonymous(kPageSize, PROT_READ | PROT_WRITE)),
-      host_(emulator::make_emulated_host(
-          {.slice = 10'000, .watch_memory = setting.watch_memory, .observer = setting.observer})),
-      kvm_(kvm::Kvm::open(*host_)),
-      sev_(kvm::SevDevice::open(*host_)),
+      own_host_(setting.host != nullptr
+                    ? nullptr
+                    : emulator::make_emulated_host(
+                          {.slice = 10'000, .watch_memory = setting.watch_memory, .observer = setting.observer})),
+      host_(setting.host != nullptr ? *setting.host : *own_host_),
+      kvm_(kvm::Kvm::open(host_)),
+      sev_(kvm::SevDevice::open(host_)),
       vm_(kvm_.create_vm(setting.init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault)),
       cpuid_(kvm_.supported_cpuid()),
       device_(kDeviceBytes) {
@@ -119,6 +122,7 @@ void Machine::put_tables() {
   put(NAE_PD_LOW, NAE_PRIVATE_ALIAS / kBig, NAE_SHARED | kPage | kCBit);
   put(NAE_PD_LOW, NAE_PRIVATE_MMIO / kBig, std::uint64_t{NAE_MMIO} | kPage | kCBit);
   put(NAE_PD_LOW, NAE_READ_ONLY / kBig, NAE_READ_ONLY_GPA | kPage);
+  put(NAE_PD_LOW, NAE_WINDOW / kBig, NAE_WINDOW_GPA | kPage | kCBit);
   for (std::size_t i = 0; i < 512; ++i) put(NAE_PD_HIGH, i, (0xc0000000 + i * kBig) | kPage);
   // APM vol. 2 section 4.8; user data before user code, as SYSRET would have it.
   const std::uint64_t gdt[] = {0,

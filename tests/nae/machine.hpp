@@ -23,6 +23,7 @@ struct Setting {
   std::vector<std::uint64_t> parameters = {};
   kvm::Observer* observer = nullptr;
   bool watch_memory = false;
+  kvm::Host* host = nullptr;  // null: one of its own; outlives the machine
 };
 
 // How KVM_RUN of vCPU 0 ended for good.
@@ -49,6 +50,7 @@ class Machine {
 
   [[nodiscard]] End run();
   [[nodiscard]] const kvm::CpuidTable& cpuid() const noexcept { return cpuid_; }
+  [[nodiscard]] const kvm::Vm& vm() const noexcept { return vm_; }
   [[nodiscard]] const kvm::Vcpu& vcpu(unsigned index) const { return vcpus_[index]; }
   void set_parameters(const std::vector<std::uint64_t>& values);
   // The raw view, as the VMM has it.
@@ -61,7 +63,8 @@ class Machine {
 
   Mapping ram_;
   Mapping read_only_;
-  std::unique_ptr<kvm::Host> host_;
+  std::unique_ptr<kvm::Host> own_host_;
+  kvm::Host& host_;
   kvm::Kvm kvm_;
   kvm::SevDevice sev_;
   kvm::Vm vm_;

@@ -82,5 +82,6 @@ extern "C" [[noreturn]] void user_done();
 
 void run_event_program(Program program, std::uint64_t vcpu);
 void run_rule_program(Program program);
+void run_orders();
 
 }  // namespace sevisor::nae

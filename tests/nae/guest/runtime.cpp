@@ -257,6 +257,8 @@ extern "C" [[noreturn]] void guest_main(Program program, std::uint64_t vcpu) {
   set_up_exceptions();
   if (program >= Program::kUsage && program < Program::kBench) {
     run_rule_program(program);
+  } else if (program == Program::kPages) {
+    run_orders();
   } else {
     run_event_program(program, vcpu);
   }
