@@ -55,7 +55,9 @@ struct PacketHeader {
 #pragma pack(pop)
 static_assert(sizeof(PacketHeader) == 52);
 
-// First byte of what the MAC covers: what the packet is for. LAUNCH_SECRET packets (sev/launch_secret.hpp) have 1.
+// First byte of what the MAC covers: what the packet is for (SEV API sections on LAUNCH_SECRET, 1; SEND_UPDATE_DATA, 2;
+// SEND_UPDATE_VMSA, 3; LAUNCH_MEASURE, 4). AMD's own sev-tool has 1 and 4, and the header's layout (src/commands.cpp,
+// src/sevapi.h); no public program makes or takes packets of the other two.
 inline constexpr std::byte kUpdateDataContext{0x02};
 inline constexpr std::byte kUpdateVmsaContext{0x03};
 

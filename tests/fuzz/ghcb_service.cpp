@@ -1,9 +1,10 @@
 // The GHCB service facing a hostile guest. The input: GHCB MSR values, and pages that the guest writes before each
-// VMGEXIT.
+// VMGEXIT: requests that could be meant, port accesses first of all, and pages of any bytes.
 #include <algorithm>
 #include <utility>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "check.hpp"
 #include "ghcb/hypervisor/service.hpp"
 #include "ghcb/msr_protocol.hpp"
@@ -125,6 +126,25 @@ void write_page(fuzz::Input& input, Hypervisor& hypervisor) {
   std::ranges::copy(input.bytes(64), reinterpret_cast<std::byte*>(page.shared_buffer));
 }
 
+// Any bytes at all: a stream that a seed of the input's starts, with some of the input's own laid over it.
+void write_random_page(fuzz::Input& input, Hypervisor& hypervisor) {
+  constexpr unsigned kPatches = 8;
+  std::uint64_t state = input.take<std::uint64_t>() | 1;
+  const auto page = std::span(hypervisor.memory).subspan(kPageAt, ghcb::kPageBytes);
+  for (std::byte& byte : page) {
+    // xorshift64 (Marsaglia, "Xorshift RNGs", 2003)
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    byte = static_cast<std::byte>(state);
+  }
+  const auto patches = input.take<std::uint8_t>() % kPatches;
+  for (unsigned i = 0; i < patches; ++i) {
+    const auto at = input.take<std::uint16_t>() % (page.size() - sizeof(std::uint64_t) + 1);
+    store(&page[at], input.take<std::uint64_t>());
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -136,6 +156,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto choice = input.take<std::uint8_t>();
     if ((choice & 3) == 0) {
       hypervisor.msr = input.take<std::uint64_t>();
+    } else if ((choice & 0x38) == 0x38) {
+      hypervisor.msr = (choice & 0x40) != 0 ? input.take<std::uint64_t>() : kPageAt;
+      write_random_page(input, hypervisor);
     } else {
       hypervisor.msr = kPageAt;
       write_page(input, hypervisor);

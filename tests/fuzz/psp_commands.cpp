@@ -12,6 +12,7 @@
 #include "emulator/psp/platform_identity.hpp"
 #include "emulator/psp/secure_processor.hpp"
 #include "input.hpp"
+#include "remembered_keys.hpp"
 
 using namespace sevisor;
 using namespace sevisor::emulator;
@@ -131,7 +132,7 @@ struct Controller : MemoryController {
   }
 };
 
-// Making an identity takes long, so all inputs begin with copies of two.
+// All inputs begin with copies of two.
 std::shared_ptr<const PlatformIdentity> identity_of(std::size_t platform) {
   static const std::array<PlatformIdentity, 2> kMade{make_platform_identity(), make_platform_identity()};
   auto identity = std::make_shared<PlatformIdentity>(kMade[platform]);
@@ -194,6 +195,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   alignas(kPageSize) static std::array<std::byte, kArenaSize> arena;
   static const std::array<std::byte, kArenaSize> kFirst = certificates();
   arena = kFirst;
+  fuzz::restart_new_keys();
   std::array<Platform, 2> platforms{Platform(0), Platform(1)};
   for (std::size_t count = 0; count < kMaxCommands && !input.empty(); ++count) {
     const auto choice = input.take<std::uint8_t>();
