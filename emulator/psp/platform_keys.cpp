@@ -79,14 +79,17 @@ Certificate make_signing_request(const PlatformKeys& keys) {
 }
 
 sev::SecretBytes encode_keys(const PlatformKeys& keys) {
-  sev::SecretBytes out;
-  const auto append = [&out](std::span<const std::byte> bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
+  const std::size_t scalars = keys.oca_key ? 3 : 2;
+  const std::size_t content = kMagic.size() + 3 * sev::kCertificateSize + scalars * kScalarSize;
+  sev::SecretBytes out(content + sizeof(sev::Digest));
+  std::byte* at = out.data();
+  const auto append = [&at](std::span<const std::byte> bytes) { at = std::copy(bytes.begin(), bytes.end(), at); };
   append(std::as_bytes(std::span(kMagic)));
   for (const Certificate* certificate : {&keys.oca, &keys.pek, &keys.pdh}) append(certificate->bytes());
   append(keys.pek_key.scalar());
   append(keys.pdh_key.scalar());
   if (keys.oca_key) append(keys.oca_key->scalar());
-  append(sev::sha256(out));
+  append(sev::sha256(std::span(out).first(content)));
   return out;
 }
 

@@ -3,12 +3,16 @@
 // one platform makes lie in the arena for the other.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "check.hpp"
 #include "emulator/memory/guest_memory.hpp"
+#include "emulator/psp/nvram.hpp"
 #include "emulator/psp/platform_identity.hpp"
 #include "emulator/psp/secure_processor.hpp"
 #include "input.hpp"
@@ -132,12 +136,31 @@ struct Controller : MemoryController {
   }
 };
 
+// NVRAM that has the same content at the start of each input. The bytes are no secret here.
+class SharedNvram final : public Nvram {
+ public:
+  explicit SharedNvram(std::span<const std::byte> first) : first_(first) {}
+  [[nodiscard]] sev::SecretBytes read() const override {
+    const std::span<const std::byte> now = written_ ? std::span<const std::byte>(*written_) : first_;
+    return {now.begin(), now.end()};
+  }
+  [[nodiscard]] bool write(std::span<const std::byte> bytes) override {
+    written_.emplace(bytes.size());
+    if (!bytes.empty()) std::memcpy(written_->data(), bytes.data(), bytes.size());
+    return true;
+  }
+
+ private:
+  std::span<const std::byte> first_;
+  std::optional<std::vector<std::byte>> written_;
+};
+
 // All inputs begin with copies of two.
 std::shared_ptr<const PlatformIdentity> identity_of(std::size_t platform) {
   static const std::array<PlatformIdentity, 2> kMade{make_platform_identity(), make_platform_identity()};
+  static const std::array<sev::SecretBytes, 2> kKept{kMade[0].nvram->read(), kMade[1].nvram->read()};
   auto identity = std::make_shared<PlatformIdentity>(kMade[platform]);
-  identity->nvram = make_volatile_nvram();
-  FUZZ_CHECK(identity->nvram->write(kMade[platform].nvram->read()));
+  identity->nvram = std::make_shared<SharedNvram>(kKept[platform]);
   return identity;
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "sev/public_key.hpp"
@@ -41,7 +42,7 @@ std::span<const T, 1> one(const T& value) {
 
 // What `work` answered the last time, or now.
 template <class Answer, class Work>
-const Answer& remember(std::map<std::string, Answer>& known, std::string question, Work work) {
+const Answer& remember(std::unordered_map<std::string, Answer>& known, std::string question, Work work) {
   if (known.size() >= kMostKnown) known.clear();
   const auto found = known.find(question);
   return found != known.end() ? found->second : known.emplace(std::move(question), work()).first->second;
@@ -60,7 +61,7 @@ std::shared_ptr<void> known_private(fuzz::slow::Key key, bool rsa) {
 
 template <class Numbers>
 std::shared_ptr<void> known_public(const Numbers& numbers, bool rsa) {
-  static std::map<std::string, std::shared_ptr<void>> known;
+  static std::unordered_map<std::string, std::shared_ptr<void>> known;
   const std::string id = id_of(numbers);
   return remember(known, id, [&]() -> std::shared_ptr<void> {
     auto key = fuzz::slow::public_key(numbers);
@@ -91,14 +92,14 @@ bool PublicKey::is_rsa() const noexcept { return as_known(key_).rsa; }
 std::size_t PublicKey::size() const noexcept { return fuzz::slow::size(as_known(key_).public_key); }
 
 bool PublicKey::verify(HashKind hash, std::span<const std::byte> message, const EcSignature& signature) const {
-  static std::map<std::string, bool> known;
+  static std::unordered_map<std::string, bool> known;
   const Known& key = as_known(key_);
   return remember(known, key.id + text_of(one(hash), message, signature.r, signature.s),
                   [&] { return fuzz::slow::verify(key.public_key, hash, message, signature); });
 }
 bool PublicKey::verify_pss(HashKind hash, std::span<const std::byte> message,
                            std::span<const std::byte> signature) const {
-  static std::map<std::string, bool> known;
+  static std::unordered_map<std::string, bool> known;
   const Known& key = as_known(key_);
   return remember(known, key.id + text_of(one(hash), message, signature),
                   [&] { return fuzz::slow::verify_pss(key.public_key, hash, message, signature); });
@@ -112,25 +113,25 @@ PrivateKey PrivateKey::make_ec(Curve curve) {
 }
 PrivateKey PrivateKey::make_rsa(unsigned bits) { return PrivateKey(known_private(fuzz::slow::make_rsa(bits), true)); }
 std::optional<PrivateKey> PrivateKey::of_scalar(Curve curve, std::span<const std::byte> scalar) {
-  static std::map<std::string, std::shared_ptr<void>> known;
+  static std::unordered_map<std::string, std::shared_ptr<void>> known;
   auto key = remember(known, text_of(one(curve), scalar),
                       [&] { return known_private(fuzz::slow::of_scalar(curve, scalar), false); });
   return key == nullptr ? std::nullopt : std::optional(PrivateKey(std::move(key)));
 }
 
 EcPoint PrivateKey::point() const {
-  static std::map<std::string, EcPoint> known;
+  static std::unordered_map<std::string, EcPoint> known;
   const Known& key = as_known(key_);
   return remember(known, key.id, [&] { return fuzz::slow::point(key.private_key); });
 }
 RsaNumbers PrivateKey::numbers() const { return fuzz::slow::numbers(as_known(key_).private_key); }
 SecretBytes PrivateKey::scalar() const {
-  static std::map<std::string, SecretBytes> known;
+  static std::unordered_map<std::string, SecretBytes> known;
   const Known& key = as_known(key_);
   return remember(known, key.id, [&] { return fuzz::slow::scalar(key.private_key); });
 }
 EcSignature PrivateKey::sign(HashKind hash, std::span<const std::byte> message) const {
-  static std::map<std::string, EcSignature> known;
+  static std::unordered_map<std::string, EcSignature> known;
   const Known& key = as_known(key_);
   return remember(known, key.id + text_of(one(hash), message),
                   [&] { return fuzz::slow::sign(key.private_key, hash, message); });
@@ -139,7 +140,7 @@ std::vector<std::byte> PrivateKey::sign_pss(HashKind hash, std::span<const std::
   return fuzz::slow::sign_pss(as_known(key_).private_key, hash, message);
 }
 std::optional<SecretBytes> PrivateKey::shared_secret(const PublicKey& peer) const {
-  static std::map<std::string, std::optional<SecretBytes>> known;
+  static std::unordered_map<std::string, std::optional<SecretBytes>> known;
   const Known& key = as_known(key_);
   const Known& other = as_known(peer.key_);
   return remember(known, key.id + other.id,
