@@ -202,6 +202,7 @@ std::optional<int> Vcpu::run_slice() {
       if (cpu_->cr8() != chip->cr8(index_)) chip->set_cr8(index_, cpu_->cr8());
     }
     const Handled handled = handle_exit(exit);
+    vm_.settle_eventfds();  // also at the end of a turn, before anybody else has his
     if (handled.result) {
       ended_ = user_exit_ == UserExit::kNone;
       return handled.result;

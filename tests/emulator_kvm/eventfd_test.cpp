@@ -1,6 +1,6 @@
 // KVM_IRQFD and KVM_IOEVENTFD. The errnos were read from a live Linux 6.18 kernel, as was which requests collide.
 #include <chrono>
-#include <poll.h>
+#include <string>
 #include <sys/eventfd.h>
 #include <thread>
 #include <unistd.h>
@@ -65,6 +65,7 @@ struct Eventfds : HostFixture {
 struct RunningEventfds : RunFixture {
   Event one;
   Event two;
+  explicit RunningEventfds(unsigned count = 1) : RunFixture(count) {}
 
   // The interrupt requests of vector `vector` that vCPU 0's local APIC has.
   bool requested(unsigned vector) {
@@ -72,19 +73,23 @@ struct RunningEventfds : RunFixture {
     REQUIRE(call(vcpus[0], KVM_GET_LAPIC, &lapic) == 0);
     return (load<std::uint32_t>(lapic.regs + 0x200 + vector / 32 * 16) >> vector % 32 & 1) != 0;
   }
-  // Local APIC 0 on; pin 4 of the IOAPIC is `low`, for it.
-  void enable(std::uint32_t low) {
+  // The vCPU's local APIC on; pin 4 of the IOAPIC is `low`, for it.
+  void enable(std::uint32_t low, unsigned vcpu = 0) {
     kvm_lapic_state lapic{};
-    REQUIRE(call(vcpus[0], KVM_GET_LAPIC, &lapic) == 0);
+    REQUIRE(call(vcpus[vcpu], KVM_GET_LAPIC, &lapic) == 0);
     store(lapic.regs + 0xf0, std::uint32_t{0x1ff});
     store(lapic.regs + 0x350, std::uint32_t{0x10000});  // LINT0 masked
-    REQUIRE(call(vcpus[0], KVM_SET_LAPIC, &lapic) == 0);
+    REQUIRE(call(vcpus[vcpu], KVM_SET_LAPIC, &lapic) == 0);
     kvm_irqchip chip{};
     chip.chip_id = KVM_IRQCHIP_IOAPIC;
     REQUIRE(call(vm, KVM_GET_IRQCHIP, &chip) == 0);
-    chip.chip.ioapic.redirtbl[4].bits = low;
+    chip.chip.ioapic.redirtbl[4].bits = std::uint64_t{vcpu} << 56 | low;
     REQUIRE(call(vm, KVM_SET_IRQCHIP, &chip) == 0);
   }
+};
+
+struct TwoVcpus : RunningEventfds {
+  TwoVcpus() : RunningEventfds(2) {}
 };
 
 }  // namespace
@@ -320,6 +325,34 @@ TEST_CASE_METHOD(RunningEventfds, "an eventfd that a guest's write signals inter
     CHECK(run() == 0);
     CHECK(injected == 0x80000031);
   }
+}
+
+TEST_CASE_METHOD(TwoVcpus, "what the last instruction of a turn signals interrupts before the next turn") {
+  enable(0x31, 1);
+  REQUIRE(call_with(vcpus[1], KVM_SET_MP_STATE, kvm_mp_state{KVM_MP_STATE_RUNNABLE}) == 0);
+  REQUIRE(call_with(vm, KVM_IRQFD, irqfd(one, 4)) == 0);
+  REQUIRE(call_with(vm, KVM_IOEVENTFD, ioeventfd(one.fd(), 0xd0000000, 4)) == 0);
+  std::string order;
+  int first = 0;
+  int second = 0;
+  set_guest_code(0, [&](Guest& guest, const RunControls&) {
+    guest.spend(1000);  // a whole turn
+    if (first++ == 0) return exit_with(ghcb::kExitIntr);
+    if (first == 2) return write_mmio(guest, 0xd0000000, std::uint32_t{1});
+    order += '0';
+    return exit_with(ghcb::kExitShutdown);
+  });
+  set_guest_code(1, [&](Guest& guest, const RunControls&) {
+    guest.spend(1);
+    guest.interrupts = true;
+    if (second++ == 0) return exit_with(ghcb::kExitHlt);
+    order += '1';
+    return exit_with(ghcb::kExitShutdown);
+  });
+  std::thread other([&] { CHECK(run(1) == 0); });
+  CHECK(run(0) == 0);
+  other.join();
+  CHECK(order == "10");
 }
 
 TEST_CASE_METHOD(RunningEventfds, "a resampling irqfd holds its line until the guest's EOI, and then says so") {
