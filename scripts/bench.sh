@@ -47,6 +47,7 @@ dev_bench() {
   build_preset release sevisor
   if [ "$startup" = yes ]; then
     build_preset release startup_guest
+    build_preset release bench_startup
     # shellcheck source=scripts/bench_startup.sh
     . scripts/bench_startup.sh
     bench_startup "$((runs * 7))"

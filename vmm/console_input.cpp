@@ -17,9 +17,9 @@ ConsoleInput::ConsoleInput(int fd, bool keys, SerialInput& serial, RunState& sta
     : serial_(serial), state_(state), stop_(::eventfd(0, EFD_CLOEXEC)) {
   if (!stop_) throw Error(ExitCode::kBadUsage, "make an eventfd", errno_text(errno), "Raise ulimit -n.");
   thread_ = std::thread([this, fd, keys, filter] {
+    ::pthread_setname_np(::pthread_self(), "console-in");
     if (state_.confine(filter)) read_all(fd, keys);
   });
-  ::pthread_setname_np(thread_.native_handle(), "console-in");
 }
 
 ConsoleInput::~ConsoleInput() {

@@ -20,10 +20,9 @@ constexpr int kFinalPatienceMs = 2000;
 
 ConsoleOutput::ConsoleOutput(int fd, std::optional<ExpectMatcher> expect, RunState& state, const ThreadFilter& filter)
     : fd_(fd), expect_(std::move(expect)), state_(state), thread_([this, filter] {
+        ::pthread_setname_np(::pthread_self(), "console-out");
         if (state_.confine(filter)) write_all();
-      }) {
-  ::pthread_setname_np(thread_.native_handle(), "console-out");
-}
+      }) {}
 
 void ConsoleOutput::write(std::span<const std::byte> output) {
   std::unique_lock lock(mutex_);

@@ -89,9 +89,10 @@ VcpuThreads::VcpuThreads(std::span<const kvm::Vcpu> vcpus, const Buses& buses, R
   try {
     for (const kvm::Vcpu& vcpu : vcpus) {
       threads_.emplace_back([&vcpu, buses, &state, filter] {
+        // By itself: from another thread it takes a file of /proc.
+        ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", vcpu.index()).c_str());
         if (state.confine(filter)) run_vcpu(vcpu, buses, state);
       });
-      ::pthread_setname_np(threads_.back().native_handle(), fmt::format("vcpu{}", vcpu.index()).c_str());
       if (!cpus.empty()) pin(threads_.back(), cpus[vcpu.index() % cpus.size()]);
     }
   } catch (const std::exception& error) {
