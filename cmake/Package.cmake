@@ -18,6 +18,8 @@ install(FILES packaging/sevisor.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-c
 install(PROGRAMS packaging/sevisor-demo DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 install(FILES scripts/guest-init DESTINATION ${CMAKE_INSTALL_DATADIR}/sevisor/demo RENAME init
         PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE COMPONENT runtime)
+# systemd looks for units below /usr and /usr/local, whatever the architecture's library folder is.
+install(FILES share/systemd/sevisor@.service DESTINATION lib/systemd/system COMPONENT runtime)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME copyright COMPONENT runtime)
 install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)

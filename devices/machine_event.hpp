@@ -12,6 +12,7 @@ struct MachineEvent {
     kReset,      // any of the reset registers
     kPanic,      // the guest's kernel panicked
     kDebugExit,  // the debug-exit port; `value` is what was written
+    kNeedsSmm,   // firmware has found that the machine has no System Management Mode, and will not go on
   };
   Kind kind = Kind::kPowerOff;
   std::uint32_t value = 0;

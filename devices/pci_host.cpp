@@ -1,6 +1,7 @@
 #include "devices/pci_host.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.hpp"
 
@@ -36,6 +37,10 @@ constexpr PciFunction::Identity kIch9LpcBridge{kIntel, 0x2918, 2, 0x0601, kRedHa
 constexpr std::size_t kPciExpressBar = 0x60;
 constexpr std::uint64_t kBarWritable = 0xffc000007;
 constexpr std::uint64_t kBarEnable = 1;
+// ESMRAMC (datasheet, 5.1.26): 0 here, where Q35 has three bits that are always set. edk2's SmmAccessPei, which only
+// builds with SMM have, reads this byte alone to see whether SMRAM can be had, and loops for ever if not
+// (OvmfPkg/SmmAccess/SmmAccessPei.c). Linux does not read it, and lspci reads double words.
+constexpr std::size_t kExtendedSmram = 0x9e;
 
 // Of the LPC bridge (datasheet, 13.1.13 and on).
 constexpr std::size_t kPmBase = 0x40;  // bits 15:7; bit 0: in I/O space
@@ -47,7 +52,8 @@ constexpr std::uint32_t kPirqWritable = 0x8f8f8f8f;
 constexpr std::size_t kRootComplexBase = 0xf0;
 }  // namespace
 
-PciHost::PciHost(Device& reset) : reset_(reset), bridge_(kQ35HostBridge), lpc_(kIch9LpcBridge) {
+PciHost::PciHost(Device& reset, MachineEventSink events)
+    : reset_(reset), events_(std::move(events)), bridge_(kQ35HostBridge), lpc_(kIch9LpcBridge) {
   bridge_.define<std::uint64_t>(kPciExpressBar, 0, kBarWritable);
   // The ACPI registers are always at 0x600, where firmware puts them; what it writes here is only kept.
   lpc_.define<std::uint32_t>(kPmBase, 1, 0xff80);
@@ -86,11 +92,15 @@ PciFunction* PciHost::find(const Place& place, std::size_t size) noexcept {
 void PciHost::read(std::uint64_t offset, std::span<std::byte> to) {
   std::ranges::fill(to, std::byte{0xff});
   if (offset == kResetOffset && to.size() == 1) return reset_.read(0, to);
-  const std::lock_guard guard(lock_);
+  std::unique_lock guard(lock_);
   if (offset == 0 && to.size() == sizeof address_) return store(to.data(), address_);
   if (offset < kDataOffset) return;
   const Place place = place_of(offset);
   if (const PciFunction* function = find(place, to.size())) function->read(place.at, to);
+  if (place.function != kBridgeFunction || place.at != kExtendedSmram || to.size() != 1) return;
+  if (std::exchange(smram_looked_for_, true)) return;
+  guard.unlock();
+  if (events_) events_({MachineEvent::Kind::kNeedsSmm, 0});
 }
 
 void PciHost::write(std::uint64_t offset, std::span<const std::byte> from) {

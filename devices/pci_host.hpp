@@ -11,6 +11,7 @@
 #include <span>
 
 #include "devices/bus.hpp"
+#include "devices/machine_event.hpp"
 #include "devices/pci_function.hpp"
 
 namespace sevisor::devices {
@@ -24,8 +25,9 @@ class PciHost final : public Device {
  public:
   static constexpr std::uint64_t kLength = 8;  // of the ports, at offset 0
   static constexpr std::uint64_t kEcamOffset = kPciEcamSize;
-  // `reset`: what answers byte accesses to port 0xCF9, which lies under the address register.
-  explicit PciHost(Device& reset);
+  // `reset`: what answers byte accesses to port 0xCF9, which lies under the address register. `events`: told once when
+  // firmware looks for memory of System Management Mode (SMRAM), of which there is none.
+  explicit PciHost(Device& reset, MachineEventSink events = {});
 
   void read(std::uint64_t offset, std::span<std::byte> to) override;
   void write(std::uint64_t offset, std::span<const std::byte> from) override;
@@ -42,7 +44,9 @@ class PciHost final : public Device {
   [[nodiscard]] bool ecam_enabled() const noexcept;
 
   Device& reset_;
+  MachineEventSink events_;
   std::mutex lock_;
+  bool smram_looked_for_ = false;
   std::uint32_t address_ = 0;
   PciFunction bridge_;
   PciFunction lpc_;

@@ -1,6 +1,7 @@
 #include "devices/power.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace sevisor::devices {
 
@@ -13,6 +14,8 @@ constexpr unsigned kSleepTypeShift = 2;
 constexpr std::uint8_t kSleepEnable = 0x20;
 constexpr std::uint8_t kSciEnabled = 0x01;  // bit 0 of the first byte
 constexpr std::uint64_t kPm1Enable = 2;     // offset of the enable register
+constexpr std::uint64_t kPm1StatusHigh = 1;
+constexpr std::uint8_t kPowerButton = 0x01;  // bit 8 of status and enable register (ACPI 6.4, tables 4.13 and 4.14)
 
 constexpr std::uint8_t kResetCpu = 0x04;  // RST_CPU of the reset control register
 constexpr std::uint8_t kFastReset = 0x01;
@@ -35,24 +38,47 @@ void report(const MachineEventSink& sink, MachineEvent event) {
 }  // namespace
 
 void Pm1Registers::read(std::uint64_t offset, std::span<std::byte> to) {
+  const std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < to.size(); ++i) {
-    std::uint8_t value = values_[offset + i].load(std::memory_order_relaxed);
+    std::uint8_t value = values_[offset + i];
     if (offset + i == kPm1ControlOffset) value |= kSciEnabled;
     to[i] = std::byte{value};
   }
 }
 
 void Pm1Registers::write(std::uint64_t offset, std::span<const std::byte> from) {
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const std::uint64_t at = offset + i;
-    const auto value = std::to_integer<std::uint8_t>(from[i]);
-    if (at < kPm1Enable) continue;  // status: a 1 clears what is clear
-    values_[at].store(at == kPm1ControlHigh ? static_cast<std::uint8_t>(value & ~kSleepEnable) : value,
-                      std::memory_order_relaxed);
-    if (at != kPm1ControlHigh || (value & kSleepEnable) == 0) continue;
-    if ((value & kSleepTypeMask) >> kSleepTypeShift != kSleepTypeS5) continue;  // no other state in the DSDT
-    report(sink_, {MachineEvent::Kind::kPowerOff, 0});
+  bool off = false;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const std::uint64_t at = offset + i;
+      const auto value = std::to_integer<std::uint8_t>(from[i]);
+      if (at < kPm1Enable) {  // status: a 1 clears
+        values_[at] = static_cast<std::uint8_t>(values_[at] & ~value);
+      } else if (at == kPm1ControlHigh) {
+        values_[at] = static_cast<std::uint8_t>(value & ~kSleepEnable);
+        // There is no other state in the DSDT.
+        off = (value & kSleepEnable) != 0 && (value & kSleepTypeMask) >> kSleepTypeShift == kSleepTypeS5;
+      } else {
+        values_[at] = value;
+      }
+    }
+    update_sci();
   }
+  if (off) report(sink_, {MachineEvent::Kind::kPowerOff, 0});
+}
+
+void Pm1Registers::press_power_button() {
+  const std::lock_guard lock(mutex_);
+  values_[kPm1StatusHigh] |= kPowerButton;
+  update_sci();
+}
+
+void Pm1Registers::update_sci() {
+  bool level = false;
+  for (std::size_t i = 0; i < kPm1Enable; ++i) level = level || (values_[i] & values_[kPm1Enable + i]) != 0;
+  if (level == std::exchange(sci_level_, level) || !sci_) return;
+  sci_(level);
 }
 
 void ResetRegister::read(std::uint64_t /*offset*/, std::span<std::byte> to) {

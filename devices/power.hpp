@@ -4,9 +4,11 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <span>
 
 #include "devices/bus.hpp"
+#include "devices/irq_line.hpp"
 #include "devices/machine_event.hpp"
 
 namespace sevisor::devices {
@@ -22,18 +24,26 @@ inline constexpr std::uint64_t kI8042DataPort = 0x60;
 inline constexpr std::uint64_t kI8042CommandPort = 0x64;
 
 // The PM1a event block (offset 0: status, 2: enable) and control block (offset 4) of ACPI's fixed hardware (ACPI 6.4,
-// 4.8.3). The machine is always in ACPI mode. It has no fixed button and no wake-up, and the timer's carry is not
-// reported, so no status bit is ever set and no SCI is raised.
+// 4.8.3). The machine is always in ACPI mode. Its one event is the power button; it has no wake-up, and the timer's
+// carry is not reported. The SCI is a level: high while an enabled status bit is set.
 class Pm1Registers final : public Device {
  public:
   static constexpr std::uint64_t kLength = 6;
-  explicit Pm1Registers(MachineEventSink sink) : sink_(std::move(sink)) {}
+  explicit Pm1Registers(MachineEventSink sink, IrqLine sci = {}) : sink_(std::move(sink)), sci_(std::move(sci)) {}
   void read(std::uint64_t offset, std::span<std::byte> to) override;
   void write(std::uint64_t offset, std::span<const std::byte> from) override;
 
+  // From any thread. What comes of it is the guest's affair.
+  void press_power_button();
+
  private:
+  void update_sci();
+
   MachineEventSink sink_;
-  std::array<std::atomic<std::uint8_t>, kLength> values_{};
+  IrqLine sci_;
+  std::mutex mutex_;  // guards all below
+  std::array<std::uint8_t, kLength> values_{};
+  bool sci_level_ = false;
 };
 
 // The reset control register of Intel's chipsets (ICH9 datasheet, 13.7.5): bit 2 set resets, bit 1 says how hard.

@@ -68,14 +68,30 @@ take_local_busybox() {
   return 1
 }
 
-# The initrd holds busybox, our /init, and empty folders. Times and owners are fixed, so the same input gives the same file.
+# What a Debian kernel has as modules and a guest needs to hear the power button. Without the package there are none, as
+# with a kernel of this machine; then the guest does not hear it.
+take_button_modules() {
+  local module deb
+  mkdir -p "$guest_dir/modules"
+  deb=$(compgen -G "$guest_dir/deb/linux-image-*.deb" | head -n 1) || return 0
+  for module in drivers/acpi/button.ko drivers/input/evdev.ko; do
+    [ -s "$guest_dir/modules/${module##*/}" ] ||
+      dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards "./lib/modules/*/kernel/$module" \
+        >"$guest_dir/modules/${module##*/}" || return 1
+  done
+}
+
+# The initrd holds busybox, our /init, two modules and empty folders. Times and owners are fixed, so the same input gives
+# the same file.
 build_initrd() {
   local tree=$guest_dir/initrd
-  if [ "$guest_initrd" -nt "$guest_busybox" ] && [ "$guest_initrd" -nt scripts/guest-init ]; then
+  if [ "$guest_initrd" -nt "$guest_busybox" ] && [ "$guest_initrd" -nt scripts/guest-init ] && [ -d "$guest_dir/modules" ]; then
     return 0
   fi
+  take_button_modules || return 1
   rm -rf "$tree"
-  mkdir -p "$tree"/{bin,dev,proc,root,sys,tmp}
+  mkdir -p "$tree"/{bin,dev,lib,proc,root,sys,tmp}
+  cp -r "$guest_dir/modules" "$tree/lib/modules"
   install -m 0755 "$guest_busybox" "$tree/bin/busybox"
   install -m 0755 scripts/guest-init "$tree/init"
   ln -s busybox "$tree/bin/sh"

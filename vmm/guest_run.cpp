@@ -1,22 +1,19 @@
 #include "vmm/guest_run.hpp"
 
-#include <array>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/signalfd.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "base/unique_fd.hpp"
 #include "vmm/console_input.hpp"
 #include "vmm/console_output.hpp"
+#include "vmm/end_wait.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/kernel_image.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/platform.hpp"
 #include "vmm/run_state.hpp"
+#include "vmm/service_manager.hpp"
 #include "vmm/size_text.hpp"
 #include "vmm/terminal.hpp"
 #include "vmm/vcpu_threads.hpp"
@@ -26,60 +23,7 @@ namespace sevisor::vmm {
 
 namespace {
 
-// Signals that ask a program to end, read from a descriptor instead of breaking in; all threads made meanwhile inherit
-// the mask.
-class EndSignals {
- public:
-  EndSignals() {
-    sigset_t set;
-    ::sigemptyset(&set);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, signal);
-    ::pthread_sigmask(SIG_BLOCK, &set, &before_);
-    fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  }
-  ~EndSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  EndSignals(const EndSignals&) = delete;
-  EndSignals& operator=(const EndSignals&) = delete;
-
-  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  // The signal that came, 0 if none.
-  [[nodiscard]] int take() const noexcept {
-    signalfd_siginfo info{};
-    return ::read(fd_.get(), &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
-  }
-
- private:
-  sigset_t before_{};
-  UniqueFd fd_;
-};
-
-constexpr int kSignalExitBase = 128;  // as shells report a death by signal
-
-void wait_for_end(RunState& state, const EndSignals& signals, std::optional<std::chrono::milliseconds> timeout) {
-  using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + timeout.value_or(std::chrono::milliseconds(0));
-  while (!state.ended()) {
-    std::array<pollfd, 2> events = {pollfd{state.event_fd(), POLLIN, 0}, pollfd{signals.fd(), POLLIN, 0}};
-    int wait_ms = -1;
-    if (timeout) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-      if (left <= 0) {
-        state.end({ExitCode::kTimedOut, fmt::format("the guest was still running after {:g} s",
-                                                    static_cast<double>(timeout->count()) / 1000)});
-        return;
-      }
-      wait_ms = static_cast<int>(std::min<std::int64_t>(left, 1'000'000));
-    }
-    if (::poll(events.data(), events.size(), wait_ms) < 0 && errno != EINTR) {
-      state.end({ExitCode::kCrash, fmt::format("wait for the guest: {}", errno_text(errno))});
-    }
-    if (const int signal = signals.take(); signal != 0) {
-      state.end({kSignalExitBase + signal, fmt::format("ended by SIG{}", ::sigabbrev_np(signal))});
-    }
-  }
-}
-
-void end_by_event(RunState& state, const devices::MachineEvent& event, Confidential confidential) {
+void take_event(RunState& state, const devices::MachineEvent& event, Confidential confidential) {
   switch (event.kind) {
     case devices::MachineEvent::Kind::kPowerOff:
       state.end({ExitCode::kPoweredOff, "the guest powered off"});
@@ -94,6 +38,12 @@ void end_by_event(RunState& state, const devices::MachineEvent& event, Confident
       break;
     case devices::MachineEvent::Kind::kDebugExit:
       state.end({ExitCode::kCrash, fmt::format("the guest wrote {:#x} to the debug-exit port", event.value)});
+      break;
+    case devices::MachineEvent::Kind::kNeedsSmm:
+      // No end of the run: whoever may read a register must not be able to end a guest by it.
+      spdlog::warn(
+          "the firmware looks for memory of System Management Mode, which guests here do not have: a build that "
+          "needs it (OVMF_CODE.secboot.fd) stops at this point. Use one without, such as OVMF_CODE.fd");
       break;
   }
 }
@@ -164,6 +114,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   check_run_config(config);
   const TerminalGuard guard(STDIN_FILENO);  // before there is guest memory
   const EndSignals signals;
+  const ServiceManager manager = ServiceManager::from_environment();
   (void)::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error of write(2), told in words
 
   // Each of these may refer to those before it, so they go in the opposite order.
@@ -191,7 +142,7 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
        .set_irq = [&vm = guest.vm](std::uint32_t gsi, bool level) { (void)vm.set_irq_line(gsi, level); },
        .console = [&output](std::span<const std::byte> bytes) { output.write(bytes); },
        .events = [&state,
-                  &config](const devices::MachineEvent& event) { end_by_event(state, event, config.confidential); },
+                  &config](const devices::MachineEvent& event) { take_event(state, event, config.confidential); },
        .io_apic = config.irqchip == IrqchipKind::kSplit ? std::optional(io_apic_wiring(guest.vm)) : std::nullopt},
       {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
@@ -208,7 +159,10 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
     Buses buses = platform.buses();
     buses.memory = &ram;
     VcpuThreads threads(guest.vcpus, buses, state, config.pin, filter);
-    wait_for_end(state, signals, config.timeout);
+    manager.tell("READY=1\nSTATUS=The guest runs.");
+    wait_for_end(
+        state, signals, config.end, [&platform] { platform.press_power_button(); }, manager);
+    manager.tell(fmt::format("STOPPING=1\nSTATUS={}", state.outcome() ? state.outcome()->reason : "ended"));
     output.release();
     threads.stop();
     input.reset();

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "vmm/end_wait.hpp"
 #include "vmm/guest_checker.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/input_file.hpp"
@@ -46,7 +47,7 @@ struct RunConfig {
   std::vector<unsigned> pin;  // CPUs of the host for the vCPUs, in turn; empty: any
 
   std::int64_t rtc_time = 0;  // seconds since 1970
-  std::optional<std::chrono::milliseconds> timeout;
+  EndPolicy end;
   std::optional<std::string> expect;        // regular expression
   const MemoryDump* memory_dump = nullptr;  // where RAM goes when the run has ended; null: nowhere
   GuestChecker* checker = nullptr;          // told what devices do; may be null
@@ -59,8 +60,8 @@ void check_run_config(const RunConfig& config);
 void check_expect(const std::string& pattern);
 
 // Launches the guest, connects it to standard input and output and runs it to its end. `launched` is called once it is
-// measured, before it runs. SIGINT, SIGTERM, SIGHUP and SIGQUIT end the run with 128 + their number. Throws Error when
-// the launch fails.
+// measured, before it runs. SIGINT, SIGHUP and SIGQUIT end the run with 128 + their number, and
+// SIGTERM as `end` says; a service manager that started this program is told. Throws Error when the launch fails.
 [[nodiscard]] Outcome run_guest(kvm::Host& host, const RunConfig& config,
                                 const std::function<void(const LaunchReport&)>& launched);
 

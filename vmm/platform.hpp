@@ -63,6 +63,8 @@ class Platform {
     return {.ports = ports_, .mmio = mmio_, .memory = nullptr, .io_apic = io_apic_.get()};
   }
   [[nodiscard]] SerialInput& serial_input() noexcept { return serial_input_; }
+  // Asks the guest to power off. From any thread.
+  void press_power_button() { pm1_.press_power_button(); }
 
  private:
   [[nodiscard]] devices::IrqLine line_of(const Wiring& wiring, std::uint32_t gsi) const;
@@ -75,7 +77,7 @@ class Platform {
   devices::PmTimer pm_timer_;
   devices::Pm1Registers pm1_;
   devices::ResetRegister reset_;
-  devices::PciHost pci_{reset_};
+  devices::PciHost pci_;
   devices::SystemControlA system_control_;
   devices::I8042Stub keyboard_;
   devices::Pvpanic pvpanic_;

@@ -60,7 +60,6 @@ constexpr std::size_t kSize = 276;
 
 // Flags (table 5.10).
 constexpr std::uint32_t kWbinvd = 1U << 0;
-constexpr std::uint32_t kNoFixedPowerButton = 1U << 4;
 constexpr std::uint32_t kNoFixedSleepButton = 1U << 5;
 constexpr std::uint32_t kNoFixedRtcWake = 1U << 6;
 constexpr std::uint32_t kResetRegisterSupported = 1U << 10;
@@ -217,8 +216,9 @@ Bytes make_fadt(const Machine& machine, std::uint32_t facs_offset, std::uint64_t
   if (machine.rtc) table[fadt::kCentury] = std::byte{fadt::kCmosCentury};
   const std::uint16_t boot = fadt::kLegacyDevices | fadt::kNoVga | fadt::kNoAspm;
   store(&table[fadt::kBootArchitecture], static_cast<std::uint16_t>(machine.rtc ? boot : boot | fadt::kNoCmosRtc));
-  store(&table[fadt::kFlags], fadt::kWbinvd | fadt::kNoFixedPowerButton | fadt::kNoFixedSleepButton |
-                                  fadt::kNoFixedRtcWake | fadt::kResetRegisterSupported);
+  // There is a fixed power button: bit 4 would say that there is none.
+  store(&table[fadt::kFlags],
+        fadt::kWbinvd | fadt::kNoFixedSleepButton | fadt::kNoFixedRtcWake | fadt::kResetRegisterSupported);
   put_io_register(table, fadt::kResetRegister, machine.reset_port, 1);
   store(&table[fadt::kResetValue], machine.reset_value);
   store(&table[fadt::kMinorRevision], fadt::kMinorRevisionValue);

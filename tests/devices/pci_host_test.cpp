@@ -104,6 +104,27 @@ TEST_CASE_METHOD(Fixture, "PCI: nothing else answers") {
   CHECK(in<std::uint32_t>(host, 4) == 0x29c08086);
 }
 
+// Intel 3 Series datasheet, 5.1.25 and 5.1.26: SMRAM and ESMRAMC at 0x9d and 0x9e of the host bridge.
+TEST_CASE_METHOD(Fixture, "PCI: who reads the host bridge's ESMRAMC by itself needs SMM, and is told of once") {
+  PciHost watched{reset, [this](const MachineEvent& event) { events.push_back(event); }};
+  const auto read_byte = [&](std::uint32_t address, std::uint64_t byte) {
+    out(watched, 0, address);
+    return in(watched, 4 + byte);
+  };
+  out(watched, 0, std::uint32_t{0x8000009c});
+  CHECK(in<std::uint32_t>(watched, 4) == 0);  // as lspci does
+  CHECK(in<std::uint16_t>(watched, 6) == 0);
+  CHECK(read_byte(0x8000009c, 1) == 0);
+  CHECK(read_byte(0x8000f89c, 2) == 0);  // the LPC bridge
+  CHECK(read_byte(0x0000009c, 2) == 0xff);
+  CHECK(events.empty());
+  CHECK(read_byte(0x8000009c, 2) == 0);
+  CHECK(read_byte(0x8000009c, 2) == 0);
+  CHECK(events == std::vector<MachineEvent>{{MachineEvent::Kind::kNeedsSmm, 0}});
+  select(0x8000009c);
+  CHECK(in(host, 6) == 0);  // without anybody to tell
+}
+
 TEST_CASE_METHOD(Fixture, "PCI: the address register takes whole double words only") {
   select(0xffffffff);
   CHECK(in<std::uint32_t>(host, 0) == 0x80fffffc);

@@ -47,6 +47,53 @@ TEST_CASE("one 16-bit write to PM1 control powers off too") {
   CHECK(events.seen == std::vector<MachineEvent>{{Kind::kPowerOff, 0}});
 }
 
+// ACPI 6.4, 4.8.2.2.1.1 and 4.8.3.1: PWRBTN_STS and PWRBTN_EN are bit 8; SCI is asserted while both are set; writing 1
+// to the status bit clears it.
+TEST_CASE("the power button raises the SCI until the guest clears its status") {
+  IrqProbe sci;
+  Pm1Registers device({}, sci.line());
+  out8(device, 3, 0x01);
+  CHECK_FALSE(sci.level);
+  device.press_power_button();
+  CHECK(sci.level);
+  CHECK(in<std::uint16_t>(device, 0) == 0x0100);
+  device.press_power_button();  // while it is down still
+  CHECK(sci.rises == 1);
+  out8(device, 1, 0xfe);  // other bits
+  CHECK(sci.level);
+  out8(device, 1, 0x01);
+  CHECK_FALSE(sci.level);
+  CHECK(in<std::uint16_t>(device, 0) == 0);
+  device.press_power_button();
+  CHECK(sci.rises == 2);
+}
+
+TEST_CASE("a power button that the guest has not enabled waits for it") {
+  IrqProbe sci;
+  Pm1Registers device({}, sci.line());
+  device.press_power_button();
+  CHECK_FALSE(sci.level);
+  out8(device, 2, 0x20);  // another event's enable bit
+  CHECK_FALSE(sci.level);
+  out8(device, 3, 0x01);
+  CHECK(sci.level);
+  out8(device, 3, 0x00);
+  CHECK_FALSE(sci.level);
+  out8(device, 3, 0x01);
+  CHECK(sci.level);
+  // The enable register is no way to set status.
+  out(device, 0, std::uint16_t{0xffff});
+  CHECK(in<std::uint16_t>(device, 0) == 0);
+  CHECK_FALSE(sci.level);
+}
+
+TEST_CASE("the power button without an interrupt line can be polled") {
+  Pm1Registers device({});
+  out8(device, 3, 0x01);
+  device.press_power_button();
+  CHECK(in<std::uint16_t>(device, 0) == 0x0100);
+}
+
 TEST_CASE("the reset register resets on bit 2") {
   Events events;
   ResetRegister device(events.sink());

@@ -52,6 +52,7 @@ if [ -r "$KERNEL" ]; then
   # Built with a 32-bit first stage, which cannot run as a SEV-ES guest.
   ovmf_4m=/usr/share/OVMF/OVMF_CODE_4M.fd
   [ ! -r "$ovmf_4m" ] || refused 35 '32-bit code' "${emulated[@]}" --kernel "$KERNEL" --firmware "$ovmf_4m"
+  NOTIFY_SOCKET=relative refused 35 NOTIFY_SOCKET "${emulated[@]}" --kernel "$KERNEL"
   refused 35 vars "${emulated[@]}" --kernel "$KERNEL" --vars short
   for variables in no_such_vars empty short zeros_odd empty_folder; do
     refused 35 "$variables" "${emulated[@]}" --kernel "$KERNEL" --firmware zeros_64k --vars "$variables"
@@ -73,6 +74,9 @@ refused 35 policy "${emulated[@]}" --kernel empty --policy 0x1
 refused 35 policy "${emulated[@]}" --kernel empty --policy purple
 refused 35 timeout "${emulated[@]}" --kernel empty --timeout soon
 refused 35 timeout "${emulated[@]}" --kernel empty --timeout -5
+refused 35 on-term "${emulated[@]}" --kernel empty --on-term never
+refused 35 stop-timeout "${emulated[@]}" --kernel empty --stop-timeout 5
+refused 35 stop-timeout "${emulated[@]}" --kernel empty --on-term poweroff --stop-timeout 0
 refused 35 expect "${emulated[@]}" --kernel empty --expect '('
 refused 35 log-level "${emulated[@]}" --kernel empty --log-level shout
 refused 35 host run --host moon --kernel empty

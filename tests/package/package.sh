@@ -33,6 +33,13 @@ check_tree() {
   complete_words "$usr" sevisor run --init- | grep -qx -- --init-api || wrong "$root: options are not completed"
   complete_words "$usr" sevisor run --init-api '' | grep -qx init2 || wrong "$root: choices are not completed"
   complete_words "$usr" sevisor certs '' | grep -qx export || wrong "$root: commands of a command are not completed"
+  [ -s "$usr/lib/systemd/system/sevisor@.service" ] || wrong "$root: there is no unit for systemd"
+  if command -v systemd-analyze >/dev/null; then
+    # It looks for the program where the unit will: not in this tree, which is the one thing that it may say.
+    SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$usr/lib/systemd/system/sevisor@.service" 2>&1 |
+      grep -v 'Command .*sevisor.* is not executable' >"$WORK/unit"
+    [ ! -s "$WORK/unit" ] || wrong "$root: the unit: $(cat "$WORK/unit")"
+  fi
   [ -s "$usr/share/doc/sevisor/copyright" ] || wrong "$root: no licence"
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/guest_ram.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/platform.hpp"
+#include "vmm/seconds_text.hpp"
 #include "vmm/size_text.hpp"
 #include "vmm/vcpu_threads.hpp"
 
@@ -48,6 +49,25 @@ TEST_CASE("sizes are written with the largest unit that fits") {
   CHECK(size_text(kGiB + kMiB) == "1025 MiB");
   CHECK(size_text(4095) == "4095 bytes");
   CHECK(size_text(0) == "0 bytes");
+}
+
+TEST_CASE("seconds are whole or fractional, to the next millisecond") {
+  using std::chrono::milliseconds;
+  const auto parse = [](std::string_view text) { return parse_seconds(text, std::chrono::seconds(1000)); };
+  CHECK(parse("300") == milliseconds(300'000));
+  CHECK(parse("0.5") == milliseconds(500));
+  CHECK(parse(".25") == milliseconds(250));
+  CHECK(parse("5.") == milliseconds(5000));
+  CHECK(parse("1.2345") == milliseconds(1235));
+  CHECK(parse("1.2340") == milliseconds(1234));
+  CHECK(parse("0.0000001") == milliseconds(1));
+  CHECK(parse("999.9995") == milliseconds(1'000'000));
+  CHECK(parse("1000") == milliseconds(1'000'000));
+  for (const char* text : {"", ".", "0", "0.000", "-5", "+5", "soon", "1e3", "5s", "1.2.3", " 1", "1 ", "1000.001",
+                           "1001", "99999999999999999999", "0x10", "1,5"}) {
+    INFO(text);
+    CHECK_FALSE(parse(text));
+  }
 }
 
 TEST_CASE("memory lies below the device hole, the rest from 4 GiB on") {

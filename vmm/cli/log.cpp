@@ -6,12 +6,16 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <string>
+#include <unistd.h>
 
 #include "base/error.hpp"
+#include "vmm/service_manager.hpp"
 
 namespace sevisor::cli {
 
 namespace {
+
+constexpr std::string_view kJournalError = "<3>";
 
 // "warning: " and so on; nothing for information, which is the usual case.
 class LevelPrefix final : public spdlog::custom_flag_formatter {
@@ -27,7 +31,37 @@ class LevelPrefix final : public spdlog::custom_flag_formatter {
   }
 };
 
+// "<6>" and so on: syslog(3)'s numbers, as sd-daemon(3) takes them.
+class JournalPrefix final : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& to) override {
+    to.append(priority(message.level));
+  }
+  [[nodiscard]] std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<JournalPrefix>();
+  }
+
+ private:
+  static std::string_view priority(spdlog::level::level_enum level) {
+    switch (level) {
+      case spdlog::level::trace:
+      case spdlog::level::debug:
+        return "<7>";
+      case spdlog::level::warn:
+        return "<4>";
+      case spdlog::level::err:
+        return kJournalError;
+      case spdlog::level::critical:
+        return "<2>";
+      default:
+        return "<6>";
+    }
+  }
+};
+
 }  // namespace
+
+std::string_view error_prefix() { return vmm::is_journal(STDERR_FILENO) ? kJournalError : "sevisor: "; }
 
 void set_up_log(std::string_view level) {
   const std::string name(level == "warn" ? "warning" : level);
@@ -37,7 +71,11 @@ void set_up_log(std::string_view level) {
                 fmt::format("Choose one of {}.", kLogLevels));
   }
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  formatter->add_flag<LevelPrefix>('*').set_pattern("%^sevisor:%$ %*%v");
+  if (vmm::is_journal(STDERR_FILENO)) {
+    formatter->add_flag<JournalPrefix>('*').set_pattern("%*%v");
+  } else {
+    formatter->add_flag<LevelPrefix>('*').set_pattern("%^sevisor:%$ %*%v");
+  }
   const auto logger =
       std::make_shared<spdlog::logger>("sevisor", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_formatter(std::move(formatter));

@@ -5,9 +5,13 @@
 
 namespace sevisor::cli {
 
-// Lines of the form "sevisor: text", "sevisor: warning: text"; coloured on a terminal. Throws Error (kBadUsage) when
-// there is no such level.
+// Lines of the form "sevisor: text", "sevisor: warning: text"; coloured on a terminal. When standard error is a stream
+// to systemd's journal, which notes name and time itself: "<6>text", "<4>text", with the priority of sd-daemon(3).
+// Throws Error (kBadUsage) when there is no such level.
 void set_up_log(std::string_view level);
+
+// What stands before an error that ends the program, in the same form; usable before set_up_log().
+[[nodiscard]] std::string_view error_prefix();
 
 inline constexpr const char* kLogLevels = "trace, debug, info, warning, error, off";
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <string>
+#include <string_view>
 #include <unistd.h>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "vmm/cli/command.hpp"
 #include "vmm/cli/doctor_command.hpp"
 #include "vmm/cli/firmware_command.hpp"
+#include "vmm/cli/log.hpp"
 #include "vmm/cli/measure_command.hpp"
 #include "vmm/cli/run_command.hpp"
 #include "vmm/cli/secret_command.hpp"
@@ -36,7 +38,7 @@ std::string one_line(std::string text) {
 }
 
 int fail(ExitCode code, const std::string& text) {
-  fmt::print(stderr, "sevisor: {}\n", one_line(text));
+  fmt::print(stderr, "{}{}\n", sevisor::cli::error_prefix(), one_line(text));
   return static_cast<int>(code);
 }
 
@@ -49,25 +51,36 @@ void open_standard_descriptors() {
   if (fd > STDERR_FILENO) ::close(fd);
 }
 
+struct NamedCommand {
+  std::string_view name;
+  sevisor::cli::Command (*add)(CLI::App&);
+};
+
+constexpr NamedCommand kCommands[] = {
+    {"run", sevisor::cli::add_run_command},           {"measure", sevisor::cli::add_measure_command},
+    {"verify", sevisor::cli::add_verify_command},     {"secret", sevisor::cli::add_secret_command},
+    {"session", sevisor::cli::add_session_command},   {"certs", sevisor::cli::add_certs_command},
+    {"firmware", sevisor::cli::add_firmware_command}, {"test", sevisor::cli::add_test_command},
+    {"doctor", sevisor::cli::add_doctor_command},     {"trace", sevisor::cli::add_trace_command},
+};
+
+// The command that is asked for, or all of them if none is: describing the options of ten commands to CLI11 takes
+// longer than making a VM (docs/performance.md).
+std::vector<sevisor::cli::Command> add_commands(CLI::App& app, std::string_view asked) {
+  const bool known = std::ranges::any_of(kCommands, [asked](const auto& command) { return command.name == asked; });
+  std::vector<sevisor::cli::Command> commands;
+  for (const NamedCommand& command : kCommands) {
+    if (!known || command.name == asked) commands.push_back(command.add(app));
+  }
+  return commands;
+}
+
 int main_or_throw(int argc, char** argv) {
   CLI::App app("sevisor runs AMD SEV-ES guests: on an EPYC machine's KVM, or on an emulated SEV-ES host anywhere.",
                "sevisor");
   app.set_version_flag("--version", "sevisor " SEVISOR_VERSION);
   app.require_subcommand(0, 1);  // that there is one is checked below: then an unknown one is named
-  sevisor::cli::RunOptions run_options;
-  const CLI::App* run = sevisor::cli::add_run_command(app, run_options);
-  const std::vector<sevisor::cli::Command> commands = {
-      {app.get_subcommand("run"), [&] { return sevisor::cli::run_command(*run, run_options); }},
-      sevisor::cli::add_measure_command(app),
-      sevisor::cli::add_verify_command(app),
-      sevisor::cli::add_secret_command(app),
-      sevisor::cli::add_session_command(app),
-      sevisor::cli::add_certs_command(app),
-      sevisor::cli::add_firmware_command(app),
-      sevisor::cli::add_test_command(app),
-      sevisor::cli::add_doctor_command(app),
-      sevisor::cli::add_trace_command(app),
-  };
+  const std::vector<sevisor::cli::Command> commands = add_commands(app, argc > 1 ? argv[1] : "");
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
   };

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <fmt/format.h>
 #include <memory>
@@ -29,6 +28,7 @@
 #include "vmm/launch.hpp"
 #include "vmm/memory_map.hpp"
 #include "vmm/recent_events.hpp"
+#include "vmm/seconds_text.hpp"
 #include "vmm/size_text.hpp"
 #include "vmm/trace_writer.hpp"
 #include "vmm/variable_store.hpp"
@@ -43,8 +43,8 @@ using vmm::FileBytes;
 constexpr std::uint64_t kMaxKernelSize = std::uint64_t{1} << 30;  // bytes
 constexpr std::uint64_t kMaxInitrdSize = 0x7fffffff;              // bytes; the boot protocol's address limit
 constexpr unsigned kMaxVcpus = 255;                               // xAPIC IDs from 0 on, 0xff being the broadcast
-constexpr double kMaxTimeout = 1e7;                               // seconds
-constexpr std::int64_t kMaxRtcTime = 253402300799;                // the last second of the year 9999
+constexpr std::chrono::seconds kMaxTimeout{10'000'000};
+constexpr std::int64_t kMaxRtcTime = 253402300799;  // the last second of the year 9999
 // When a guest's clock starts on a host whose time is virtual: 2026-01-01T00:00:00Z.
 constexpr std::int64_t kVirtualRtcTime = 1767225600;
 
@@ -74,14 +74,13 @@ T parse_number(std::string_view option, std::string_view text, T least, T most) 
   return value;
 }
 
-std::chrono::milliseconds parse_timeout(std::string_view text) {
-  double seconds = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
-  if (error != std::errc{} || end != text.data() + text.size() || !(seconds > 0) || seconds > kMaxTimeout) {
-    refuse("--timeout", text, fmt::format("not a number of seconds above 0 and up to {}", kMaxTimeout),
+std::chrono::milliseconds parse_timeout(std::string_view option, std::string_view text) {
+  const std::optional<std::chrono::milliseconds> time = vmm::parse_seconds(text, kMaxTimeout);
+  if (!time) {
+    refuse(option, text, fmt::format("not a number of seconds above 0 and up to {}", kMaxTimeout.count()),
            "Give whole or fractional seconds, such as 300 or 0.5.");
   }
-  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+  return *time;
 }
 
 // nullopt: the host's default.
@@ -92,6 +91,20 @@ std::optional<std::int64_t> parse_rtc(std::string_view text) {
     return std::chrono::duration_cast<std::chrono::seconds>(now).count();
   }
   return parse_number<std::int64_t>("--rtc", text, 0, kMaxRtcTime);
+}
+
+// How long SIGTERM gives the guest to power off; nullopt: it ends the run.
+std::optional<std::chrono::milliseconds> parse_power_off_time(const CLI::App& command, const RunOptions& options) {
+  const std::chrono::milliseconds time = parse_timeout("--stop-timeout", options.stop_timeout);
+  if (options.on_term == "poweroff") return time;
+  if (options.on_term != "end") {
+    refuse("--on-term", options.on_term, "no such choice", "Choose poweroff or end.");
+  }
+  if (command.count("--stop-timeout") != 0) {
+    throw Error(ExitCode::kBadUsage, "use --stop-timeout", "SIGTERM ends the run at once",
+                "Give --on-term poweroff with it.");
+  }
+  return std::nullopt;
 }
 
 vmm::HugePages parse_huge_pages(std::string_view text) {
@@ -177,10 +190,7 @@ void report_findings(const std::vector<vmm::Finding>& findings) {
   }
 }
 
-}  // namespace
-
-CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
-  CLI::App* run = app.add_subcommand("run", "Start an SEV-ES guest and connect its serial console");
+void add_options(CLI::App* run, RunOptions& options) {
   run->footer(kFooter);
   run->add_option("--kernel", options.kernel, "kernel, a bzImage or ELF file; needed unless --firmware is given")
       ->type_name("FILE");
@@ -215,6 +225,14 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
       ->type_name("auto|kernel|emulated")
       ->capture_default_str();
   run->add_option("--timeout", options.timeout, "end the run with 36 after this wall-clock time")->type_name("SECONDS");
+  run->add_option("--on-term", options.on_term,
+                  "what SIGTERM does: end the run at once, or press the guest's power button first")
+      ->type_name("end|poweroff")
+      ->capture_default_str();
+  run->add_option("--stop-timeout", options.stop_timeout,
+                  "with --on-term poweroff: how long the guest may take before the run is ended")
+      ->type_name("SECONDS")
+      ->capture_default_str();
   run->add_option("--expect", options.expect, "end the run with 0 as soon as a console line matches (ECMAScript)")
       ->type_name("REGEX");
   run->add_option("--rtc", options.rtc,
@@ -264,7 +282,6 @@ CLI::App* add_run_command(CLI::App& app, RunOptions& options) {
   run->add_option("--dump-memory", options.dump_memory,
                   "write the guest's RAM when the run has ended, encrypted as it is; zero pages become holes")
       ->type_name("FILE");
-  return run;
 }
 
 int run_command(const CLI::App& command, const RunOptions& options) {
@@ -293,7 +310,8 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   }
   config.memory = vmm::parse_size("--memory", options.memory);
   (void)vmm::make_memory_map(config.memory);
-  if (command.count("--timeout") != 0) config.timeout = parse_timeout(options.timeout);
+  if (command.count("--timeout") != 0) config.end.timeout = parse_timeout("--timeout", options.timeout);
+  config.end.power_off_time = parse_power_off_time(command, options);
   if (command.count("--expect") != 0) config.expect = options.expect;
   const std::optional<std::int64_t> rtc_time = parse_rtc(options.rtc);
   if (config.expect) vmm::check_expect(*config.expect);
@@ -351,7 +369,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     if (!plain) report_launch(launch, config.policy);
     if (launch_file) launch_file->write(vmm::json_launch_report(report));
   };
-  config.secret = make_secret_source(options.owner, config.timeout, launched);
+  config.secret = make_secret_source(options.owner, config.end.timeout, launched);
   vmm::check_run_config(config);
   if (variables && command.count("--vars") == 0) {
     spdlog::info("the firmware's variables are a copy of '{}', forgotten at the end; --vars keeps them",
@@ -389,6 +407,15 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   if (trace) trace->finish();
   if (report_file) report_file->write(vmm::json_report(report, outcome, history, checker ? &findings : nullptr));
   return outcome.code;
+}
+
+}  // namespace
+
+Command add_run_command(CLI::App& app) {
+  const auto options = std::make_shared<RunOptions>();
+  CLI::App* run = app.add_subcommand("run", "Start an SEV-ES guest and connect its serial console");
+  add_options(run, *options);
+  return {run, [run, options] { return run_command(*run, *options); }};
 }
 
 }  // namespace sevisor::cli

@@ -1,15 +1,15 @@
 // `sevisor run`: one guest, from launch to end.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "vmm/cli/command.hpp"
 #include "vmm/cli/host_wrappers.hpp"
 #include "vmm/cli/run_owner.hpp"
 
 namespace sevisor::cli {
 
-// The options as given; read_options() of the command makes sense of them.
+// The options as given; the command makes sense of them.
 struct RunOptions {
   std::string kernel;
   std::string initrd;
@@ -30,6 +30,8 @@ struct RunOptions {
   std::string init_api = "es-init";
   std::string irqchip = "kernel";
   std::string timeout;
+  std::string on_term = "end";
+  std::string stop_timeout = "60";
   std::string expect;
   std::string rtc;
   std::string log_level = "info";
@@ -40,10 +42,6 @@ struct RunOptions {
   std::string check;  // empty: no
 };
 
-// Adds the subcommand; `options` receives what the command line says and must outlive `app`.
-CLI::App* add_run_command(CLI::App& app, RunOptions& options);
-
-// Returns the program's exit code. `command` knows which options were given. Throws Error.
-[[nodiscard]] int run_command(const CLI::App& command, const RunOptions& options);
+[[nodiscard]] Command add_run_command(CLI::App& app);
 
 }  // namespace sevisor::cli

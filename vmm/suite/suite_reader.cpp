@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -16,13 +16,14 @@
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
 #include "vmm/expect_matcher.hpp"
+#include "vmm/seconds_text.hpp"
 #include "vmm/suite/suite.hpp"
 
 namespace sevisor::suite {
 
 namespace {
 
-constexpr double kMaxSeconds = 86400;
+constexpr std::chrono::seconds kMaxTime{86400};
 constexpr double kDefaultTimeout = 300;  // seconds for a case
 constexpr std::string_view kDefaultFailOn = "Kernel panic - not syncing";
 constexpr std::uintmax_t kMaxSuiteSize = 16 << 20;  // bytes
@@ -157,14 +158,12 @@ long Reader::number(const YAML::Node& node, std::string_view key, long least, lo
 
 Milliseconds Reader::seconds(const YAML::Node& node, std::string_view key) const {
   const std::string value = text(node, key);
-  double result = 0;
-  const auto [end, error] =
-      std::from_chars(value.data(), value.data() + value.size(), result, std::chars_format::fixed);
-  if (error != std::errc{} || end != value.data() + value.size() || !(result > 0) || result > kMaxSeconds) {
+  const std::optional<Milliseconds> result = vmm::parse_seconds(value, kMaxTime);
+  if (!result) {
     refuse(node.Mark(),
-           fmt::format("'{}' is '{}', not a number of seconds above 0 and up to {}", key, value, kMaxSeconds));
+           fmt::format("'{}' is '{}', not a number of seconds above 0 and up to {}", key, value, kMaxTime.count()));
   }
-  return Milliseconds(static_cast<std::int64_t>(std::ceil(result * 1000)));
+  return *result;
 }
 
 std::string Reader::pattern(const YAML::Node& node, std::string_view key) const {
