@@ -39,7 +39,7 @@ if [ "$(id -u)" -eq 0 ] && [ -e /dev/kvm ] && command -v setpriv >/dev/null; the
     doctor setpriv --reuid nobody --regid nogroup --clear-groups "$WORK/sevisor" doctor
     [ "$status" -eq 38 ] || wrong "as nobody: exit code $status"
     console_has '/dev/kvm: Permission denied \(EACCES\), mode'
-    console_has 'to repair: sudo usermod -aG kvm nobody'
+    console_has 'to repair: (sudo chgrp kvm .*; )?sudo usermod -aG kvm nobody'
     console_has 'FAIL .*locked memory'
   fi
 fi

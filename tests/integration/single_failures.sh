@@ -15,7 +15,7 @@ while read -r call; do
     KVM_GET_CLOCK:*) continue ;;       # a host without a clock is read on the process's own
   esac
   status=0
-  timeout $((20 * SLOW)) "$SEVISOR" run --host emulated --kernel "$KERNEL" --append console=ttyS0 --log-level error \
+  timeout $((20 * SLOW)) "$SEVISOR" run --host emulated --kernel "$KERNEL" --append console=ttyS0 --log-level error --json "$WORK/report" \
     --inject-failure "$call:EIO:23" </dev/null >"$WORK/out" 2>"$WORK/err" || status=$?
   [ "$status" -eq 38 ] || wrong "$call fails: exit code $status"
   [ "$(wc -l <"$WORK/err")" -eq 1 ] || wrong "$call fails: not one line: $(cat "$WORK/err")"
@@ -24,4 +24,8 @@ while read -r call; do
   [ "$name" = mmap ] && name="map the run area"
   grep -qF "$name" "$WORK/err" || wrong "$call fails: the message does not name it: $(cat "$WORK/err")"
 done <"$WORK/calls"
+# A child would have the same command line, which no other program has.
+if command -v pgrep >/dev/null; then
+  ! pgrep -f -- "$WORK/report" >"$WORK/left" || wrong "processes are left: $(cat "$WORK/left")"
+fi
 verdict

@@ -86,6 +86,14 @@ tenths=50
 while kill -0 "$child" 2>/dev/null && [ $((tenths -= 1)) -gt 0 ]; do sleep 0.1; done
 [ "$tenths" -gt 0 ] || wrong "a guest outlived SIGKILL of the suite"
 
+# A guest that is killed: the report says by what, not what it said last.
+"$SEVISOR" test --host emulated "$WORK/bad.yaml" --filter hang >"$WORK/out" 2>"$WORK/err" </dev/null &
+test_pid=$!
+until pgrep -P "$test_pid" -f 'append=.*loglevel=0' >"$WORK/child"; do sleep 0.1; done
+kill -KILL "$(head -n 1 "$WORK/child")"
+wait "$test_pid" 2>/dev/null
+console_has 'exit code 137: ended by SIGKILL'
+
 printf 'cases:\n  - name: a\n    kernal: x\n' >"$WORK/typo.yaml"
 suite 35 "$WORK/typo.yaml"
 grep -q "line 3, column 5: a case has no key 'kernal'" "$WORK/err" || wrong "a typo is not named"

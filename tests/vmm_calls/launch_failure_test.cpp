@@ -26,6 +26,8 @@ bool is_sev_command(const std::string& call) { return call.starts_with("LAUNCH_"
 
 void check_all_failures(vmm::InitApi api) {
   const Launches launches(2);
+  const std::size_t asids = launches.free_asids();
+  REQUIRE(asids > 0);
   std::map<std::string, std::uint64_t> seen;
   std::size_t checked = 0;
   for (const auto& record : launches.record(api)) {
@@ -64,6 +66,7 @@ void check_all_failures(vmm::InitApi api) {
       if (!may_be_absent(call)) CHECK(failed == !is_release(call));
       CHECK(open.descriptors == 0);
       CHECK(open.areas == 0);
+      CHECK(open.pinned.empty());
       CHECK(launches.guests() == 0);
       CHECK(open_files() == files);
       ++checked;
@@ -71,6 +74,7 @@ void check_all_failures(vmm::InitApi api) {
   }
   CHECK(checked > 90);
   // After all of them the host is as good as new.
+  CHECK(launches.free_asids() == asids);
   CountingHost::Open open;
   const auto host = launches.counted(open);
   CHECK_NOTHROW(launches.launch(*host, api));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
 #include "vmm/guest_ram.hpp"
@@ -22,6 +23,7 @@ class CountingHost final : public kvm::Host {
   struct Open {
     int descriptors = 0;
     int areas = 0;
+    std::map<int, int> pinned;  // ranges of memory by the VM's descriptor; KVM lets go of them with the VM
   };
   CountingHost(kvm::Host& inner, Open& open) : inner_(inner), open_(open) {}
 
@@ -29,6 +31,8 @@ class CountingHost final : public kvm::Host {
   int open(const char* path, int flags) override { return count(inner_.open(path, flags)); }
   int ioctl(int fd, unsigned long request, void* argument) override {
     const int result = inner_.ioctl(fd, request, argument);
+    if (result >= 0 && request == KVM_MEMORY_ENCRYPT_REG_REGION) ++open_.pinned[fd];
+    if (result >= 0 && request == KVM_MEMORY_ENCRYPT_UNREG_REGION) --open_.pinned[fd];
     return request == KVM_CREATE_VM || request == KVM_CREATE_VCPU ? count(result) : result;
   }
   void* mmap(int fd, std::size_t size) override {
@@ -42,6 +46,7 @@ class CountingHost final : public kvm::Host {
   }
   int close(int fd) override {
     --open_.descriptors;
+    open_.pinned.erase(fd);
     return inner_.close(fd);
   }
 
@@ -92,6 +97,22 @@ class Launches {
 
   // How many guests the Secure Processor has.
   [[nodiscard]] unsigned guests() const { return kvm::SevDevice::open(*host_).platform_status().guest_count; }
+
+  // How many ASIDs are free: so many VMs can be made SEV-ES ones at a time, which are then closed.
+  [[nodiscard]] std::size_t free_asids() const {
+    const kvm::Kvm kvm = kvm::Kvm::open(*host_);
+    std::vector<kvm::Vm> taken;
+    try {
+      for (;;) {
+        kvm::Vm vm = kvm.create_vm();
+        vm.sev_es_init();
+        taken.push_back(std::move(vm));
+      }
+    } catch (const Error& error) {
+      if (error.came_back().find("EBUSY") == std::string::npos) throw;
+    }
+    return taken.size();
+  }
 
   [[nodiscard]] const vmm::GuestRam& ram() const { return ram_; }
 

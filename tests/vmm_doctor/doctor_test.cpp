@@ -114,6 +114,12 @@ TEST_CASE("each thing that is wrong with a machine is named with its repair") {
     epyc.leaves[0x8000001f] = {};
     CHECK(epyc.failure().name == "SEV");
     CHECK_THAT(epyc.failure().repair, Contains("physical"));
+    // What follows from it is not told to be repaired.
+    std::filesystem::remove_all(epyc.root / "sys/module/ccp");
+    CHECK_THAT(text_of({check_kernel(epyc.machine)}, false), Contains("[ SKIP ]   - module ccp"));
+    ScriptedHost host;
+    host.open_errors["/dev/sev"] = ENOENT;
+    CHECK_THAT(text_of({check_host(host, epyc.machine)}, false), Contains("to repair: none: the processor has no SEV"));
   }
   SECTION("a processor before Rome") {
     epyc.leaves[0x8000001f].eax = 0x7;
@@ -139,6 +145,11 @@ TEST_CASE("each thing that is wrong with a machine is named with its repair") {
     CHECK(epyc.failure().name == "module kvm_amd");
     CHECK_THAT(epyc.failure().repair, Contains("modprobe kvm_amd"));
   }
+  SECTION("another module has /dev/kvm") {
+    std::filesystem::remove_all(epyc.root / "sys/module/kvm_amd");
+    epyc.write("dev/kvm", "");
+    CHECK_THAT(epyc.failure().text, Contains("another module's"));
+  }
   SECTION("kvm_amd was told not to") {
     epyc.write("sys/module/kvm_amd/parameters/sev_es", "N\n");
     CHECK(epyc.failure().name == "kvm_amd.sev_es");
@@ -161,6 +172,18 @@ TEST_CASE("each thing that is wrong with a machine is named with its repair") {
     epyc.machine.may_lock_memory = true;
     CHECK(epyc.failure().name == "none");
   }
+}
+
+TEST_CASE("joining the group kvm is the advice where it helps") {
+  Epyc epyc;
+  ScriptedHost host;
+  host.open_errors["/dev/kvm"] = EACCES;
+  CHECK_THAT(text_of({check_host(host, epyc.machine)}, false), Contains("to repair: sudo usermod -aG kvm alice"));
+  epyc.write("dev/kvm", "");  // of no such group, as far as its mode tells
+  std::filesystem::permissions(epyc.root / "dev/kvm", std::filesystem::perms(0600));
+  CHECK_FALSE(epyc.machine.opens_to_group("dev/kvm", "kvm"));
+  CHECK_THAT(text_of({check_host(host, epyc.machine)}, false),
+             Contains("to repair: sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm; sudo usermod -aG kvm alice"));
 }
 
 TEST_CASE("what a kernel does not tell is skipped, not failed") {

@@ -44,7 +44,7 @@ std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kv
   if (!reason) return vmm::make_tracing_host(std::move(kernel), observer);
   if (choice == "kernel") {
     throw Error(ExitCode::kHostCannot, "run an SEV-ES guest on this machine's kernel host", *reason,
-                "Use a machine with an EPYC processor and SEV-ES enabled, or --host emulated.");
+                "'sevisor doctor' tells what to do about it; --host emulated runs the guest without protection.");
   }
   spdlog::warn("running on the emulated host, which protects nothing: no SEV-ES here ({})", *reason);
   return make_emulated_host(known, observer, check);

@@ -21,10 +21,14 @@ namespace {
 std::string open_repair(const Machine& machine, const std::string& path, int error_number) {
   const std::string& user = machine.user;
   if (error_number == EACCES || error_number == EPERM) {
-    return path == "/dev/kvm"
-               ? fmt::format("sudo usermod -aG kvm {}, and log in again", user)
-               : fmt::format("sudo setfacl -m u:{}:rw {}; for good, a udev rule (docs/epyc.md)", user, path);
+    if (path == "/dev/kvm") {
+      const std::string join = fmt::format("sudo usermod -aG kvm {}, and log in again", user);
+      const bool joining_helps = !machine.has("dev/kvm") || machine.opens_to_group("dev/kvm", "kvm");
+      return joining_helps ? join : "sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm; " + join;
+    }
+    return fmt::format("sudo setfacl -m u:{}:rw {}; for good, a udev rule (docs/epyc.md)", user, path);
   }
+  if (path == "/dev/sev" && is_amd(machine) && !has_sev(machine)) return "none: the processor has no SEV";
   if (!is_amd(machine)) return "use a machine with an AMD EPYC processor";
   if (error_number == EBUSY) return "end the other hypervisor that has the processor";
   return path == "/dev/kvm" ? "sudo modprobe kvm_amd; if that fails, enable SVM in the BIOS"

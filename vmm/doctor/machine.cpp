@@ -58,6 +58,14 @@ std::string Machine::permissions_of(const std::string& path) const {
                      group != nullptr ? group->gr_name : std::to_string(status.st_gid));
 }
 
+bool Machine::opens_to_group(const std::string& path, const std::string& group) const {
+  struct stat status {};
+  if (::stat((root / path).c_str(), &status) != 0) return false;
+  const ::group* owners = ::getgrgid(status.st_gid);
+  constexpr mode_t kReadWrite = S_IRGRP | S_IWGRP;
+  return owners != nullptr && group == owners->gr_name && (status.st_mode & kReadWrite) == kReadWrite;
+}
+
 std::optional<std::string> Machine::cpuinfo(const std::string& name) const {
   std::ifstream file(root / "proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {

@@ -30,6 +30,8 @@ struct Machine {
   [[nodiscard]] bool has(const std::string& path) const;
   // "mode 0660, owner root, group kvm"; empty if there is no such file.
   [[nodiscard]] std::string permissions_of(const std::string& path) const;
+  // Whether those of the group may read and write it.
+  [[nodiscard]] bool opens_to_group(const std::string& path, const std::string& group) const;
   // The value of a line "NAME : VALUE" of /proc/cpuinfo, of the first processor.
   [[nodiscard]] std::optional<std::string> cpuinfo(const std::string& name) const;
 };

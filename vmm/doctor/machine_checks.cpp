@@ -112,6 +112,8 @@ std::string chosen(const std::string& text) {
 
 bool is_amd(const Machine& machine) { return vendor_of(machine.cpuid(kLeafVendor, 0)) == kAmd; }
 
+bool has_sev(const Machine& machine) { return (machine.cpuid(kLeafEncryption, 0).eax & kSev) != 0; }
+
 // AMD "Revision Guide" of each family; Linux arch/x86/kernel/cpu/amd.c.
 std::string processor_generation(std::uint32_t signature) {
   const std::uint32_t family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
@@ -193,13 +195,16 @@ Check check_kernel(const Machine& machine) {
     module.text = "loaded";
     checks.push_back(std::move(module));
   } else {
-    checks.push_back(
-        fail("module kvm_amd", "not loaded", "sudo modprobe kvm_amd; if that fails, enable SVM in the BIOS"));
+    checks.push_back(fail("module kvm_amd",
+                          machine.has("dev/kvm") ? "not loaded: /dev/kvm is another module's" : "not loaded",
+                          "sudo modprobe kvm_amd; if that fails, enable SVM in the BIOS"));
   }
   if (machine.has("sys/module/ccp")) {
     checks.push_back(pass("module ccp (the Secure Processor's driver)", "loaded"));
   } else if (machine.has("dev/sev")) {
     checks.push_back(pass("module ccp (the Secure Processor's driver)", "built in"));
+  } else if (!has_sev(machine)) {
+    checks.push_back(skip("module ccp (the Secure Processor's driver)", "it needs SEV"));
   } else {
     checks.push_back(fail("module ccp (the Secure Processor's driver)", "not loaded", "sudo modprobe ccp"));
   }

@@ -18,6 +18,9 @@ namespace sevisor::doctor {
 // Whether CPUID says that AMD made the processor.
 [[nodiscard]] bool is_amd(const Machine& machine);
 
+// Whether it says that the processor, or what a hypervisor shows of it, has SEV.
+[[nodiscard]] bool has_sev(const Machine& machine);
+
 // "EPYC Milan"; empty if it is none that is known.
 [[nodiscard]] std::string processor_generation(std::uint32_t signature);
 

@@ -65,6 +65,10 @@ static_assert(KVM_IRQFD == 0x4020ae76 && KVM_IOEVENTFD == 0x4040ae79 && KVM_SIGN
 static_assert(KVM_GET_DEVICE_ATTR == 0x4018aee2 && KVM_HAS_DEVICE_ATTR == 0x4018aee3);
 static_assert(KVM_GET_CLOCK == 0x8030ae7c && KVM_SET_CLOCK == 0x4030ae7b && sizeof(kvm_clock_data) == 48);
 static_assert(KVM_REGISTER_COALESCED_MMIO == 0x4010ae67 && KVM_UNREGISTER_COALESCED_MMIO == 0x4010ae68);
+static_assert(KVM_GET_IRQCHIP == 0xc208ae62 && KVM_SET_IRQCHIP == 0x8208ae63);
+static_assert(KVM_GET_PIT2 == 0x8070ae9f && KVM_SET_PIT2 == 0x4070aea0);
+static_assert(KVM_GET_MSR_INDEX_LIST == 0xc004ae02 && KVM_GET_MSR_FEATURE_INDEX_LIST == 0xc004ae0a);
+static_assert(KVM_GET_TSC_KHZ == 0xaea3 && KVM_NMI == 0xae9a && KVM_SET_IDENTITY_MAP_ADDR == 0x4008ae48);
 static_assert(sizeof(kvm_segment) == 24 && sizeof(kvm_dtable) == 16 && sizeof(kvm_coalesced_mmio_zone) == 16);
 static_assert(sizeof(kvm_irq_routing_irqchip) == 8 && sizeof(kvm_irq_routing_msi) == 16);
 static_assert(sizeof(kvm_guest_debug) == 72 && sizeof(kvm_interrupt) == 4 && sizeof(kvm_msr_filter) == 392);
@@ -96,6 +100,7 @@ static_assert(sizeof(sev_issue_cmd) == 16 && offsetof(sev_issue_cmd, data) == 4 
               offsetof(sev_issue_cmd, error) == 12);
 static_assert(sizeof(sev_user_data_status) == 12 && offsetof(sev_user_data_status, flags) == 3);
 static_assert(offsetof(sev_user_data_status, build) == 7 && offsetof(sev_user_data_status, guest_count) == 8);
+static_assert(sizeof(sev_user_data_get_id) == 128);
 static_assert(sizeof(sev_user_data_pek_csr) == 12 && sizeof(sev_user_data_get_id2) == 12);
 static_assert(sizeof(sev_user_data_pdh_cert_export) == 24 && sizeof(sev_user_data_pek_cert_import) == 24);
 

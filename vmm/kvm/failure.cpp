@@ -28,6 +28,7 @@ std::string advice_for(int error_number, std::uint32_t firmware_status) {
     case FirmwareStatus::kInvalidAsid:
       return "End other SEV guests, or raise the number of SEV-ES ASIDs in the BIOS.";
     case FirmwareStatus::kHardwareErrorPlatform:
+      return "Try again, and reset the machine if it comes back: the Secure Processor reports a hardware fault.";
     case FirmwareStatus::kHardwareErrorUnsafe:
       return "Reset the machine: the Secure Processor reports a hardware fault.";
     default:
@@ -36,12 +37,13 @@ std::string advice_for(int error_number, std::uint32_t firmware_status) {
   switch (error_number) {
     case EACCES:
     case EPERM:
-      return "Run as a user who may use /dev/kvm and /dev/sev (often the group kvm, and root for /dev/sev).";
+      return "Join the group kvm, or have the device given to it; 'sevisor doctor' tells the command.";
     case ENOENT:
     case ENXIO:
     case ENODEV:
     case ENOTTY:
-      return "Use a host with SEV-ES enabled, or --host emulated.";
+      return "'sevisor doctor' tells what this machine lacks: a module, its parameter, a BIOS switch or the processor. "
+             "--host emulated needs none of them.";
     case ENOMEM:
       return "Raise the limit on locked memory (ulimit -l), or give the guest less memory.";
     case EBUSY:

@@ -17,7 +17,10 @@ namespace {
 
 constexpr int kApiVersion = 12;                // KVM_GET_API_VERSION has answered this since Linux 2.6.22
 constexpr std::size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
-constexpr unsigned kDefaultMaxVcpus = 4;       // if the host has neither capability (KVM API document, 4.7)
+constexpr const char* kNoneForSevEs =
+    "SEV-ES is off or has no ASIDs: kvm_amd needs sev_es=1, and the BIOS a SEV-ES ASID Space Limit above 1. 'sevisor "
+    "doctor' tells which.";
+constexpr unsigned kDefaultMaxVcpus = 4;  // if the host has neither capability (KVM API document, 4.7)
 
 HostFd open_device(Host& host, const char* path) {
   const int fd = host.open(path, O_RDWR | O_CLOEXEC);
@@ -142,7 +145,9 @@ void Vm::sev_command(std::uint32_t id, void* data, const std::string& tried, int
   command.id = id;
   command.data = address_of(data);
   command.sev_fd = static_cast<std::uint32_t>(sev_fd);
-  if (fd_.ioctl(KVM_MEMORY_ENCRYPT_OP, &command) < 0) throw_failure(tried, errno, command.error);
+  if (fd_.ioctl(KVM_MEMORY_ENCRYPT_OP, &command) >= 0) return;
+  const bool none_for_es = errno == ENOTTY && (id == KVM_SEV_ES_INIT || id == kSevInit2);
+  throw_failure(tried, errno, command.error, none_for_es ? kNoneForSevEs : "");
 }
 
 void Vm::sev_es_init() const { sev_command(KVM_SEV_ES_INIT, nullptr, "make the VM an SEV-ES one (KVM_SEV_ES_INIT)"); }

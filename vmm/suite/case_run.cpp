@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
@@ -177,6 +178,12 @@ std::string last_said(const std::string& said) {
   return line;
 }
 
+// Of a run that left no report: the signal that ended it, or what it said last.
+std::string end_without_report(int exit_code, const std::string& said) {
+  const char* signal = exit_code > kSignalExitBase ? ::sigabbrev_np(exit_code - kSignalExitBase) : nullptr;
+  return signal != nullptr ? fmt::format("ended by SIG{}", signal) : last_said(said);
+}
+
 bool could_not_run(int exit_code) {
   return exit_code == static_cast<int>(ExitCode::kBadUsage) || exit_code == static_cast<int>(ExitCode::kHostCannot);
 }
@@ -229,8 +236,8 @@ void run_child(const Case& test, const CaseSetting& setting, CaseResult& result)
   const std::string report = whole_file(report_path);
   const auto json = nlohmann::json::parse(report, nullptr, false);
   if (json.is_object()) result.launch_digest = json.value("launch_digest", "");
-  result.reason =
-      json.is_object() && json.contains("exit") ? json["exit"].value("reason", "") : last_said(running.said());
+  result.reason = json.is_object() && json.contains("exit") ? json["exit"].value("reason", "")
+                                                            : end_without_report(result.exit_code, running.said());
   judge(test, running, result);
   // A guest that never was has no measurement; one that failed may have failed because it is another.
   if (owner && !report.empty() && (result.verdict == Verdict::kPassed || result.verdict == Verdict::kFailed)) {

@@ -16,7 +16,6 @@ namespace sevisor::suite {
 namespace {
 
 constexpr int kCannotExecute = 127;  // as shells have it
-constexpr int kSignalExitBase = 128;
 
 [[noreturn]] void refuse(const char* tried) {
   throw Error(ExitCode::kBadUsage, fmt::format("start a case: {}", tried), errno_text(errno),

@@ -10,6 +10,8 @@
 
 namespace sevisor::suite {
 
+inline constexpr int kSignalExitBase = 128;  // as shells report a death by signal
+
 class ChildProcess {
  public:
   // `arguments` begins with the program's path. The child is in a process group of its own, so that a key on the
@@ -27,7 +29,7 @@ class ChildProcess {
   [[nodiscard]] int ended_fd() const noexcept { return pid_fd_.get(); }
 
   void signal(int number) const noexcept;
-  // Waits for its end. The exit code, or 128 + the number of the signal that ended it.
+  // Waits for its end. The exit code, or kSignalExitBase + the number of the signal that ended it.
   [[nodiscard]] int wait() noexcept;
 
  private:
