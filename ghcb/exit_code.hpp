@@ -23,6 +23,7 @@ inline constexpr ExitCode kExitRdtsc = 0x6e;
 inline constexpr ExitCode kExitRdpmc = 0x6f;
 inline constexpr ExitCode kExitCpuid = 0x72;
 inline constexpr ExitCode kExitRsm = 0x73;
+inline constexpr ExitCode kExitIret = 0x74;
 inline constexpr ExitCode kExitInvd = 0x76;
 inline constexpr ExitCode kExitPause = 0x77;
 inline constexpr ExitCode kExitHlt = 0x78;

@@ -25,6 +25,14 @@ std::uint64_t wrap(const Core& core, std::uint64_t va) { return core.long_mode ?
 
 }  // namespace
 
+// KVM maps what no slot backs with a reserved bit: of an SEV-ES guest the nested page fault is a non-automatic exit
+// (APM vol. 2, 15.35.4).
+bool Core::no_memory(std::uint64_t gpa, std::uint32_t error) noexcept {
+  if (config.protection == Protection::kSevEs) return raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+  fault_info = Fault{.npf = true, .error = error, .cr2 = gpa};
+  return false;
+}
+
 // The host address of `va`, after all checks; nullptr with the fault noted. A write that finds code drops it.
 // `size` bytes lie within the page.
 std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept {
@@ -42,13 +50,11 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
                                          .has_memory = page.host != nullptr});
   }
   if (page.host == nullptr) {
-    // KVM maps what no slot backs with a reserved bit: the nested page fault is a non-automatic exit (APM 15.35.4).
-    raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
-    fault_info.cr2 = t.gpa.value;
+    static_cast<void>(no_memory(t.gpa.value, access == Access::kWrite ? kNpfWrite : 0));
     return nullptr;
   }
   if (access == Access::kWrite && page.read_only) {
-    fault_info = Fault{.npf = true, .cr2 = t.gpa.value};
+    fault_info = Fault{.npf = true, .error = kNpfPresent | kNpfWrite, .cr2 = t.gpa.value};
     return nullptr;
   }
   const std::uint64_t offset = va & kPageMask;
@@ -80,8 +86,15 @@ bool Core::read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool 
     va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
     const std::byte* from = resolve(va, piece, Access::kRead, supervisor);
-    if (from == nullptr) return false;
-    std::memcpy(out, from, piece);
+    if (from != nullptr) {
+      std::memcpy(out, from, piece);
+    } else {
+      if (!on_bus(supervisor)) return false;
+      if (!bus->read(Gpa(fault_info.cr2), std::span(out, piece))) {
+        fault_info = Fault{.waiting = true};
+        return false;
+      }
+    }
     out += piece;
     va += piece;
     size -= piece;
@@ -93,7 +106,7 @@ bool Core::probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noe
   while (size != 0) {
     va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
-    if (resolve(va, piece, Access::kWrite, supervisor) == nullptr) return false;
+    if (resolve(va, piece, Access::kWrite, supervisor) == nullptr && !on_bus(supervisor)) return false;
     va += piece;
     size -= piece;
   }
@@ -107,8 +120,12 @@ bool Core::write_pieces(std::uint64_t va, const std::byte* in, std::size_t size,
     va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
     std::byte* to = resolve(va, piece, Access::kWrite, supervisor);
-    if (to == nullptr) return false;
-    std::memcpy(to, in, piece);
+    if (to != nullptr) {
+      std::memcpy(to, in, piece);
+    } else {
+      if (!on_bus(supervisor)) return false;
+      bus->write(Gpa(fault_info.cr2), std::span(in, piece));
+    }
     in += piece;
     va += piece;
     size -= piece;
@@ -165,7 +182,7 @@ const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
   // Fetches use the guest's key whatever the C-bit says (APM 15.34.5).
   const OpenPage page = memory.open(t.gpa.page(), View::kPrivate);
   if (page.host == nullptr) {
-    raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+    static_cast<void>(no_memory(t.gpa.value, kNpfFetch));
     return nullptr;
   }
   code_pages.set(code_page_bit(va, t.shift));

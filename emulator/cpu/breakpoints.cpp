@@ -30,7 +30,7 @@ struct Breakpoint {
 
 }  // namespace
 
-bool Core::owns_debug_registers() const noexcept { return !config.sev_es || (sev_features & kFeatureDebugSwap) != 0; }
+bool Core::owns_debug_registers() const noexcept { return config.protection != Protection::kSevEs || (sev_features & kFeatureDebugSwap) != 0; }
 
 void Core::look_at_breakpoints() noexcept {
   breakpoints_armed = (dr7 & kEnables) != 0 && owns_debug_registers();

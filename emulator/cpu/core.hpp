@@ -47,12 +47,19 @@ struct Fault {
   bool trap = false;      // #DB after an instruction, INT3, INTO, INTn: the pushed RIP is `rip`, not the instruction's
   bool software = false;  // INTn, INT3, INTO, INT1: gate DPL is checked, EXT is 0
   bool non_canonical = false;  // the address was: #SS instead of #GP if it was the stack's, see settle_fault()
-  bool npf = false;  // no exception but an automatic nested page fault exit: write to a read-only slot, at GPA `cr2`
+  bool npf = false;            // no exception but a nested page fault that leaves the guest, at GPA `cr2`
+  bool waiting = false;        // neither: the device bus has no answer
   std::uint32_t error = 0;
   std::uint64_t cr2 = 0;  // for #PF
 };
 
 enum class Access : std::uint8_t { kRead, kWrite, kFetch };
+
+// EXITINFO1 of a nested page fault: the bits of #PF's error code, all accesses being the user's (APM vol. 2, 15.25.6).
+inline constexpr std::uint32_t kNpfPresent = 1U << 0;
+inline constexpr std::uint32_t kNpfWrite = 1U << 1;
+inline constexpr std::uint32_t kNpfUser = 1U << 2;
+inline constexpr std::uint32_t kNpfFetch = 1U << 4;
 
 struct Core final : PageObserver {
   Core(const CpuConfig& config, GuestMemory& memory, CodeCache& code, VirtualClock& clock);
@@ -88,6 +95,8 @@ struct Core final : PageObserver {
   bool step_due = false;             // #DB for RFLAGS.TF comes after this instruction
   std::uint32_t pauses_left = 0;     // until PAUSE exits
   std::uint64_t last_pause = 0;      // TSC ticks
+  bool iret_done = false;            // with RunControls::iret_window
+  DeviceBus* bus = nullptr;          // while emulate() runs
   RunControls controls;
   std::uint64_t retired_before_run = 0;
   std::uint64_t clock_at_run = 0;
@@ -245,6 +254,8 @@ struct Core final : PageObserver {
   [[nodiscard]] bool write_system(std::uint64_t va, const void* in, std::size_t size) noexcept;
   // #AC at CPL 3 (APM vol. 2, 8.2.18). False with it noted. The accesses that can fail here never hit the TLB.
   [[nodiscard]] bool aligned(std::uint64_t va, std::size_t size) noexcept;
+  // After resolve() has failed: is it for the bus to answer?
+  [[nodiscard]] bool on_bus(bool supervisor) const noexcept { return bus != nullptr && fault_info.npf && !supervisor; }
   [[nodiscard]] std::byte* resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept;
   [[nodiscard]] bool read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept;
   [[nodiscard]] bool write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept;
@@ -321,6 +332,8 @@ struct Core final : PageObserver {
   const Op* exit_after(const Op* op, std::uint64_t code, std::uint64_t info1 = 0) noexcept;
   // A non-automatic exit: #VC with the exit code as error code.
   const Op* vc(std::uint64_t exit_code) noexcept { return fault(kVectorVc, static_cast<std::uint32_t>(exit_code)); }
+  // There is no memory at `gpa`, or it is read-only. False, noted.
+  bool no_memory(std::uint64_t gpa, std::uint32_t error) noexcept;
 
   // --- modes
   // ------------------------------------------------------------------------------------------------------------ Picks
@@ -373,6 +386,7 @@ struct Core final : PageObserver {
   // --- run_loop.cpp
   // -------------------------------------------------------------------------------------------------------
   CpuExit run(const RunControls& run_controls);
+  Emulated emulate(DeviceBus& device_bus, CpuExit& out);
   // First operation at `rip`, decoding it if need be; nullptr with a fault noted when the fetch faults. `single`: of a
   // block of one instruction.
   const Op* lookup(bool single);

@@ -5,6 +5,7 @@
 
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
+#include "emulator/cpu/system.hpp"
 #include "emulator/cpu/vmsa_state.hpp"
 
 namespace sevisor::emulator {
@@ -32,6 +33,29 @@ bool Cpu::load(const Vmsa& vmsa) {
 void Cpu::save(Vmsa& vmsa) const { save_vmsa(impl_->core, vmsa); }
 
 CpuExit Cpu::run(const RunControls& controls) { return impl_->core.run(controls); }
+
+Emulated Cpu::emulate(DeviceBus& bus, CpuExit& exit) { return impl_->core.emulate(bus, exit); }
+std::uint64_t Cpu::general(unsigned number) const noexcept { return impl_->core.gpr[number & 0xf]; }
+void Cpu::set_general(unsigned number, std::uint64_t value) noexcept { impl_->core.gpr[number & 0xf] = value; }
+std::uint64_t Cpu::linear_rip() const noexcept {
+  const Core& c = impl_->core;
+  return c.code64 ? c.rip : (c.gpr[kRegSegmentBase + kCs] + c.rip) & 0xffff'ffff;
+}
+unsigned Cpu::cpl() const noexcept { return impl_->core.cpl; }
+unsigned Cpu::code_bits() const noexcept {
+  const Core& c = impl_->core;
+  return c.code64 ? 64 : (c.seg[kCs].attributes & kSegDefault) != 0 ? 32 : 16;
+}
+
+bool Cpu::complete_instruction(std::uint64_t rip) noexcept {
+  Core& c = impl_->core;
+  c.rip = rip;
+  c.interrupt_shadow_on = c.debug_shadow_on = false;
+  if (c.breakpoints_armed) c.system_flags &= ~kFlagRf;
+  if ((c.system_flags & kFlagTf) == 0) return false;
+  c.dr6 |= kDr6SingleStep;
+  return true;
+}
 
 bool Cpu::interrupts_enabled() const noexcept { return (impl_->core.system_flags & kFlagIf) != 0; }
 bool Cpu::interrupt_shadow() const noexcept { return impl_->core.interrupt_shadow_on; }

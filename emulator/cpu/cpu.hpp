@@ -1,4 +1,4 @@
-// One emulated x86-64 processor that runs SEV-ES guests: what VMRUN enters and an automatic exit leaves.
+// One emulated x86-64 processor that runs guests: what VMRUN enters and #VMEXIT leaves.
 #pragma once
 
 #include <array>
@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "emulator/cpu/device_bus.hpp"
 #include "emulator/cpu/vmsa.hpp"
 #include "emulator/memory/guest_memory.hpp"
 
@@ -40,10 +41,15 @@ class CpuObserver {
   virtual bool memory_used(const Use& use) = 0;
 };
 
+// What the guest keeps from its hypervisor.
+enum class Protection : std::uint8_t {
+  kNone,   // an ordinary guest: one view of memory, no C-bit; what is intercepted leaves with RIP at the instruction
+  kSev,    // memory is encrypted as the C-bit says; exits are those of an ordinary guest
+  kSevEs,  // registers too: a non-automatic exit is #VC in the guest
+};
+
 struct CpuConfig {
-  // false: an ordinary guest, for tests. Non-automatic exits leave as automatic ones do, with RIP at the instruction
-  // and its bytes in CpuExit, and all memory is private: there is no C-bit.
-  bool sev_es = true;
+  Protection protection = Protection::kSevEs;
   unsigned c_bit = 51;                    // CPUID 0x8000001F EBX[5:0]
   unsigned physical_bits = 48;            // MAXPHYADDR of the guest, C-bit apart
   std::uint64_t tsc_per_instruction = 1;  // TSC ticks (1 ns at 1 GHz) that one retired instruction takes
@@ -63,17 +69,29 @@ struct RunControls {
       0;                          // EVENTINJ: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32
   bool interrupt_window = false;  // V_IRQ: exit kVintr as soon as an interrupt could be taken
   std::uint64_t instruction_limit = 0;  // exit kIntr once this many instructions have retired (overshoot: one block)
+  bool iret_window = false;             // exit kIret once an IRET has been executed: NMIs are masked until then
 };
 
-// #VMEXIT of an automatic exit (APM vol. 2 table 15-33); names and values in ghcb/exit_code.hpp.
+// #VMEXIT (APM vol. 2 table 15-33, appendix C); names and values in ghcb/exit_code.hpp.
 struct CpuExit {
   std::uint64_t code = 0;               // EXITCODE
   std::uint64_t info1 = 0;              // EXITINFO1
   std::uint64_t info2 = 0;              // EXITINFO2
   std::uint64_t interrupted_event = 0;  // EXITINTINFO, same form as EVENTINJ: must be injected again by the hypervisor
-  std::array<std::uint8_t, 15>
-      instruction{};          // decode assist (15.33.4), of guests without SEV-ES: up to the page's end
+  // Of guests without SEV-ES, and exits with RIP at the instruction: where it ends (nRIP), and its bytes, up to the
+  // page's end (decode assist, 15.33.4).
+  std::uint64_t next_rip = 0;
+  std::array<std::uint8_t, 15> instruction{};
+  std::uint8_t instruction_bytes = 0;
   std::string unimplemented;  // not empty: the engine cannot run this instruction; address and bytes named
+};
+
+// Cpu::emulate().
+enum class Emulated : std::uint8_t {
+  kDone,     // the instruction is complete, or one element of a repeated one is
+  kWaiting,  // the bus has no answer yet; nothing has happened
+  kFaulted,  // it raised an exception, whose handler the guest is in now
+  kExited,   // it cannot be done with a bus: `exit` as of run()
 };
 
 class CodeCache;  // emulator/cpu/code_cache.hpp: decoded instructions, one for all vCPUs of a VM
@@ -93,6 +111,19 @@ class Cpu {
 
   // Runs until an automatic exit. clock.now has moved on by the retired instructions.
   [[nodiscard]] CpuExit run(const RunControls& controls);
+
+  // What a hypervisor does for a guest without SEV-ES: the instruction at RIP, with `bus` in the place of what has no
+  // memory, of writes to read-only memory, and of ports in INS and OUTS. Nothing but kExited fills `exit`.
+  [[nodiscard]] Emulated emulate(DeviceBus& bus, CpuExit& exit);
+  // General registers by their numbers in encodings, and the place in the code, of a guest without SEV-ES.
+  [[nodiscard]] std::uint64_t general(unsigned number) const noexcept;
+  void set_general(unsigned number, std::uint64_t value) noexcept;
+  [[nodiscard]] std::uint64_t linear_rip() const noexcept;
+  [[nodiscard]] unsigned cpl() const noexcept;
+  [[nodiscard]] unsigned code_bits() const noexcept;  // 16, 32 or 64
+  // The hypervisor has done the instruction that ends at `rip`: the guest goes on there. True: it steps (RFLAGS.TF), so
+  // #DB is due, and DR6 says why.
+  [[nodiscard]] bool complete_instruction(std::uint64_t rip) noexcept;
 
   // VMCB fields that the hypervisor sees in clear.
   [[nodiscard]] bool interrupts_enabled() const noexcept;  // int_state bit 1: RFLAGS.IF

@@ -20,7 +20,6 @@ constexpr unsigned kTypeNmi = 2;
 constexpr unsigned kTypeException = 3;
 
 // EXITINFO1 of a nested page fault: that of #PF, and bit 32 for the final translation (15.25.6).
-constexpr std::uint64_t kNpfPresentWriteUser = 7;
 constexpr std::uint64_t kNpfFinal = std::uint64_t{1} << 32;
 
 constexpr std::uint64_t kRealModeStackStep = 2;
@@ -192,7 +191,7 @@ bool enter_through_gate(Core& core, const Event& event) {
 
 // The exceptions that the hypervisor intercepts.
 Fault intercepted(const Core& core, const Fault& fault) {
-  if (!core.config.sev_es) return fault;
+  if (core.config.protection != Protection::kSevEs) return fault;
   if (fault.vector == kVectorDb && core.owns_debug_registers()) return fault;
   const ghcb::ExitCode code = ghcb::kExitException + fault.vector;
   if (exit_kind(code) != ExitKind::kNonAutomatic) return fault;
@@ -205,15 +204,18 @@ std::uint64_t encode(const Fault& fault, unsigned type) {
          std::uint64_t{fault.error} << 32;
 }
 
-// The exit that an SEV-ES guest would have been told of by #VC.
-void leave_plain_guest(Core& core, const Fault& fault) {
-  core.exit.code = fault.error;
-  core.exit.info2 = fault.cr2;  // of a nested page fault: the guest-physical address
+// nRIP and the decode assist, of a guest without SEV-ES.
+void show_instruction(Core& core) {
+  if (core.config.protection == Protection::kSevEs) return;
+  if (core.current != nullptr && core.rip_of(core.current) == core.rip) {
+    core.exit.next_rip = core.rip_after(core.current);
+  }
   std::uint8_t* unused = nullptr;
   const std::uint64_t va = core.code64 ? core.rip : core.segment_base(kCs) + core.rip;
   const std::byte* page = core.fetch_page(va, unused);
   if (page == nullptr) return;
   const std::size_t size = std::min<std::size_t>(core.exit.instruction.size(), kPageSize - (va & (kPageSize - 1)));
+  core.exit.instruction_bytes = static_cast<std::uint8_t>(size);
   std::memcpy(core.exit.instruction.data(), page + (va & (kPageSize - 1)), size);
 }
 
@@ -222,15 +224,18 @@ void leave_plain_guest(Core& core, const Fault& fault) {
 bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
   bool external = type != kTypeException;
   while (true) {
+    if (fault.waiting) return false;
     if (fault.npf) {
       core.exit.code = ghcb::kExitNpf;
-      core.exit.info1 = kNpfPresentWriteUser | kNpfFinal;
+      core.exit.info1 = fault.error | kNpfUser | kNpfFinal;
       core.exit.info2 = fault.cr2;
+      if ((fault.error & kNpfFetch) == 0) show_instruction(core);
       return false;
     }
     if (!injected) fault = intercepted(core, fault);
-    if (fault.vector == kVectorVc && !core.config.sev_es) {
-      leave_plain_guest(core, fault);
+    if (fault.vector == kVectorVc && core.config.protection != Protection::kSevEs) {
+      core.exit.code = fault.error;
+      show_instruction(core);
       return false;
     }
     if (fault.vector == kVectorVc && core.config.observer != nullptr) {

@@ -28,8 +28,23 @@ constexpr std::uint32_t kMsrGhcb = 0xc001'0130;
 constexpr std::uint32_t kMsrSevStatus = 0xc001'0131;
 
 // SEV_STATUS: 0 SEV, 1 SEV-ES; bit n + 2 shows SEV_FEATURES bit n (APM vol. 2, 15.34.10).
+constexpr std::uint64_t kSevStatusSev = 1;
 constexpr std::uint64_t kSevStatusSevEs = 3;
 constexpr unsigned kSevStatusFeatures = 2;
+
+std::uint64_t sev_status(const Core& core) {
+  switch (core.config.protection) {
+    case Protection::kNone:
+      return 0;
+    case Protection::kSev:
+      return kSevStatusSev;
+    case Protection::kSevEs:
+      break;
+  }
+  return kSevStatusSevEs | core.sev_features << kSevStatusFeatures;
+}
+
+constexpr std::uint64_t kExitInfoWrite = 1;  // EXITINFO1 of an MSR exit
 
 // SPEC_CTRL (3.2.9): IBRS, STIBP, SSBD, PSFD. Nothing speculates here: they are kept to be read back.
 constexpr std::uint64_t kSpecCtrlBits = 1U << 0 | 1U << 1 | 1U << 2 | 1U << 7;
@@ -117,10 +132,11 @@ const Op* op_rdmsr(Core& core, const Op* op) {
       value = core.msr.tsc_aux;
       break;
     case kMsrGhcb:
+      if (core.config.protection != Protection::kSevEs) return intercept<ghcb::kExitMsr>(core, op);
       value = core.ghcb;
       break;
     case kMsrSevStatus:
-      value = kSevStatusSevEs | core.sev_features << kSevStatusFeatures;
+      value = sev_status(core);
       break;
     default:
       return intercept<ghcb::kExitMsr>(core, op);
@@ -187,12 +203,13 @@ const Op* op_wrmsr(Core& core, const Op* op) {
       core.msr.tsc_aux = value;
       break;
     case kMsrGhcb:
+      if (core.config.protection != Protection::kSevEs) return intercept<ghcb::kExitMsr>(core, op, kExitInfoWrite);
       core.ghcb = value;
       break;
     case kMsrSevStatus:
       return core.fault(kVectorGp, 0);
     default:
-      return intercept<ghcb::kExitMsr>(core, op);
+      return intercept<ghcb::kExitMsr>(core, op, kExitInfoWrite);
   }
   return good ? op + 1 : core.fault();
 }

@@ -80,7 +80,9 @@ class Strings {
   }
 
  private:
-  [[nodiscard]] bool stepping() const noexcept { return (core_.system_flags & kFlagTf) != 0 || core_.watching; }
+  [[nodiscard]] bool stepping() const noexcept {
+    return (core_.system_flags & kFlagTf) != 0 || core_.watching || core_.bus != nullptr;
+  }
   [[nodiscard]] std::uint64_t run(std::uint64_t va, A pointer, std::uint64_t most) const noexcept {
     const std::uint64_t offset = va & (kPageSize - 1);
     std::uint64_t n = 0;

@@ -28,6 +28,12 @@ const Op* op_exit(Core& core, const Op* op) {
   return intercept<kCode>(core, op);
 }
 
+// Without SEV-ES it is VMMCALL (APM vol. 3, VMGEXIT).
+const Op* op_vmgexit(Core& core, const Op* op) {
+  if (core.config.protection != Protection::kSevEs) return intercept<ghcb::kExitVmmcall>(core, op);
+  return intercept<ghcb::kExitVmgexit>(core, op);
+}
+
 const Op* op_pause(Core& core, const Op* op) {
   const std::uint64_t now = core.now(op);
   if (now - core.last_pause > kPauseFilterThreshold) core.pauses_left = kPauseFilterCount;
@@ -55,7 +61,10 @@ bool select_vmmcall(Insn& insn, Op& op) {
   constexpr std::byte kEscape{0x0f};
   const auto opcode = std::find(insn.bytes.begin(), insn.bytes.end(), kEscape);
   const bool repeated = std::any_of(insn.bytes.begin(), opcode, [](std::byte b) { return b == kRep || b == kRepne; });
-  return repeated ? select_exit<ghcb::kExitVmgexit>(insn, op) : select_exit<ghcb::kExitVmmcall>(insn, op);
+  if (!repeated) return select_exit<ghcb::kExitVmmcall>(insn, op);
+  op.fn = op_vmgexit;
+  insn.ends_block = true;
+  return true;
 }
 
 // --- TLB and caches --------------------------------------------------------------------------------------------------

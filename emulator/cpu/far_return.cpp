@@ -105,7 +105,7 @@ const Op* return_real_mode(Core& core, const Op* op) {
   return jump_real_mode(core, static_cast<std::uint16_t>(cs), rip);
 }
 
-const Op* op_iret(Core& core, const Op* op) {
+const Op* interrupt_return(Core& core, const Op* op) {
   if (!protected_mode(core)) return return_real_mode(core, op);
   if ((core.system_flags & kFlagNt) != 0) {
     if (core.long_mode) return core.fault(kVectorGp, 0);
@@ -140,6 +140,14 @@ const Op* op_iret(Core& core, const Op* op) {
   if (cpl != cpl_before) drop_privileged_segments(core);
   if (core.config.observer != nullptr) core.config.observer->returned(core.now(op), rip, core.gpr[kRegRsp]);
   return go_on(core, rip);
+}
+
+const Op* op_iret(Core& core, const Op* op) {
+  const Op* const target = interrupt_return(core, op);
+  const bool returned = target != nullptr || core.reason == Leave::kLookup;
+  if (!returned || !core.controls.iret_window) return target;
+  core.iret_done = true;
+  return core.leave_at(core.rip);
 }
 
 bool select_iret(Insn& insn, Op& op) {

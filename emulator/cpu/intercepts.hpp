@@ -74,13 +74,14 @@ inline constexpr std::array kIntercepts = {
 }
 
 // What a handler returns whose instruction is intercepted, after the instruction's own checks (APM vol. 2, 15.9).
-// `info1`: EXITINFO1 of an automatic exit.
+// `info1`: EXITINFO1, which nobody sees of an exit that is #VC.
 template <ghcb::ExitCode kCode>
 const Op* intercept(Core& core, const Op* op, std::uint64_t info1 = 0) noexcept {
   static_assert(exit_kind(kCode) != ExitKind::kNone);
   if constexpr (exit_kind(kCode) == ExitKind::kAutomatic) {
     return core.exit_after(op, kCode, info1);
   } else {
+    if (core.config.protection != Protection::kSevEs) core.exit.info1 = info1;
     return core.vc(kCode);
   }
 }

@@ -86,7 +86,7 @@ struct Walk {
     PagingCache::TablePage& known = core.paging.pages[(gpa >> 12) & (PagingCache::kTablePages - 1)];
     if (known.generation != core.generation || known.gpa != gpa) {
       const OpenPage page = core.memory.open(Gpa(gpa), View::kPrivate);
-      if (page.host == nullptr) return core.raise(kVectorVc, static_cast<std::uint32_t>(ghcb::kExitNpf));
+      if (page.host == nullptr) return core.no_memory(gpa, write() ? kNpfWrite : 0);
       known = {.generation = core.generation,
                .gpa = gpa,
                .host = page.host,
@@ -102,7 +102,7 @@ struct Walk {
   [[nodiscard]] bool mark(const PagingCache::TablePage& table, unsigned offset, T entry, T bits) const noexcept {
     if ((entry & bits) == bits) return true;
     if (table.read_only) {
-      core.fault_info = Fault{.npf = true, .cr2 = table.gpa + offset};
+      core.fault_info = Fault{.npf = true, .error = kNpfPresent | kNpfWrite, .cr2 = table.gpa + offset};
       return false;
     }
     if ((*table.flags & kPageHasCode) != 0) core.code.invalidate(table.host, offset, sizeof(T));
@@ -120,7 +120,7 @@ struct Walk {
     if (!mark<T>(table, offset, entry, bits)) return false;
     const std::uint64_t in_page = va & ((std::uint64_t{1} << shift) - 1);
     out.gpa = Gpa(page + in_page);
-    out.view = encrypted || !core.config.sev_es ? View::kPrivate : View::kShared;
+    out.view = encrypted || core.config.protection == Protection::kNone ? View::kPrivate : View::kShared;
     out.writable = may_write() && ((entry | bits) & kDirty) != 0;
     out.global = (entry & kGlobal) != 0 && (core.cr4 & kCr4Pge) != 0;
     out.shift = static_cast<std::uint8_t>(shift);

@@ -84,6 +84,8 @@ CpuExit Core::run(const RunControls& run_controls) {
   budget = budget_at_run = static_cast<std::int64_t>(controls.instruction_limit);
   clock_at_run = clock.now;
   pauses_left = kPauseFilterCount;
+  iret_done = false;
+  current = nullptr;
   const auto finish = [this]() -> CpuExit {
     return_units(vec);
     const auto done = static_cast<std::uint64_t>(budget_at_run - budget);
@@ -105,9 +107,10 @@ CpuExit Core::run(const RunControls& run_controls) {
   while (true) {
     const bool shadow = interrupt_shadow_on;
     if (!shadow && controls.interrupt_window && (system_flags & kFlagIf) != 0) return finish_with(ghcb::kExitVintr);
+    if (iret_done) return finish_with(ghcb::kExitIret);
     if (budget <= 0) return finish_with(ghcb::kExitIntr);
     const bool stepping = (system_flags & kFlagTf) != 0;
-    const bool single = shadow || stepping || breakpoints_armed;
+    const bool single = shadow || stepping || breakpoints_armed || bus != nullptr;
     if (breakpoints_armed) {
       if (hits_instruction_breakpoint()) {
         if (!deliver()) return finish();
@@ -155,6 +158,26 @@ CpuExit Core::run(const RunControls& run_controls) {
         break;
     }
   }
+}
+
+Emulated Core::emulate(DeviceBus& device_bus, CpuExit& out) {
+  const bool shadow = interrupt_shadow_on;
+  const bool debug_shadow = debug_shadow_on;
+  const std::uint64_t rip_before = rip;
+  if (breakpoints_armed) system_flags |= kFlagRf;  // one on this instruction has had its say
+  reason = Leave::kFault;                          // unless the instruction gets to run
+  fault_info = Fault{};
+  bus = &device_bus;
+  out = run({.instruction_limit = 1});
+  bus = nullptr;
+  if (out.code == ghcb::kExitIntr) return reason == Leave::kFault ? Emulated::kFaulted : Emulated::kDone;
+  if (reason != Leave::kFault || !fault_info.waiting) return Emulated::kExited;
+  // As if it had not been tried, for the clock too.
+  clock.now = clock_at_run;
+  rip = rip_before;
+  interrupt_shadow_on = shadow;
+  debug_shadow_on = debug_shadow;
+  return Emulated::kWaiting;
 }
 
 }  // namespace sevisor::emulator

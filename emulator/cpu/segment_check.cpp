@@ -81,6 +81,11 @@ const Op* op_check_string(Core& core, const Op* op) {
   return op + 1;
 }
 
+// INS and OUTS get as far as their operand only where the hypervisor emulates them.
+const Op* op_check_port_string(Core& core, const Op* op) {
+  return core.bus != nullptr ? op_check_string(core, op) : op + 1;
+}
+
 // XLAT: its index is AL.
 const Op* op_check_table(Core& core, const Op* op) {
   const std::uint64_t offset = (core.gpr[op->base] + (core.gpr[0] & 0xff)) & op->address_mask;
@@ -90,9 +95,9 @@ const Op* op_check_table(Core& core, const Op* op) {
   return op + 1;
 }
 
-// The check of an operand that the instruction does not name, or nullptr. Port strings are intercepted before.
+// The check of an operand that the instruction does not name.
 Handler hidden_check(const Insn& insn, const ZydisDecodedOperand& operand) {
-  if (insn.info.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) return nullptr;
+  if (insn.info.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) return op_check_port_string;
   if (insn.info.meta.category == ZYDIS_CATEGORY_STRINGOP) return op_check_string;
   if (insn.info.mnemonic == ZYDIS_MNEMONIC_XLAT) return op_check_table;
   const bool on_stack = ZydisRegisterGetId(operand.mem.base) == ZydisRegisterGetId(ZYDIS_REGISTER_RSP);
@@ -112,7 +117,6 @@ std::size_t add_segment_checks(const Insn& insn, const Op& op, std::span<Op, kMa
     }
     const bool hidden = operand.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
     const Handler check = hidden ? hidden_check(insn, operand) : op_check_segment;
-    if (check == nullptr) continue;
     Op& added = checks[count++];
     added = op;
     set_memory(insn, operand, added);

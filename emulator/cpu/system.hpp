@@ -38,7 +38,7 @@ const Op* store_word(Core& core, const Op* op, std::uint64_t value);
 }
 [[nodiscard]] inline bool protected_mode(const Core& core) noexcept { return (core.cr0 & kCr0Pe) != 0; }
 [[nodiscard]] inline std::uint64_t c_bit_mask(const CpuConfig& config) noexcept {
-  return config.sev_es ? std::uint64_t{1} << config.c_bit : 0;
+  return config.protection == Protection::kNone ? 0 : std::uint64_t{1} << config.c_bit;
 }
 // User code may not see SLDT, STR, SMSW, SGDT, SIDT.
 [[nodiscard]] inline bool umip_denies(const Core& core) noexcept { return (core.cr4 & kCr4Umip) != 0 && core.cpl != 0; }

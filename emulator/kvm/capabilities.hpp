@@ -10,8 +10,10 @@ namespace sevisor::emulator {
 
 inline constexpr int kMaxVcpus = 512;
 
-// KVM_CAP_VM_TYPES. Plain SEV is there as on a machine whose firmware gave all ASIDs to SEV-ES: VMs of its type can be
-// made, and KVM_SEV_INIT2 then finds no ASID for them (ENOTTY).
+// KVM_CAP_SYNC_REGS: what kvm_run can hand over.
+inline constexpr std::uint64_t kSyncRegs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+
+// KVM_CAP_VM_TYPES.
 inline constexpr int kVmTypes = 1 << kvm::kVmTypeDefault | 1 << kvm::kVmTypeSev | 1 << kvm::kVmTypeSevEs;
 
 // MAX_IO_MSRS: KVM_GET_MSRS and KVM_SET_MSRS take fewer.

@@ -114,4 +114,38 @@ void FpuState::write_to(sev::Vmsa& vmsa) const {
   if (load<std::uint64_t>(&area_[kXstateBv]) & kAvx) std::memcpy(vmsa.ymm_high, &area_[kYmmHigh], sizeof vmsa.ymm_high);
 }
 
+void FpuState::start(sev::Vmsa& vmsa) const {
+  FpuState named = *this;
+  const FpuState initial;
+  const auto present = load<std::uint64_t>(&area_[kXstateBv]);
+  if (!(present & kX87)) {
+    copy(named.area_, initial.area_, kFcw, kMxcsr - kFcw);
+    copy(named.area_, initial.area_, kRegisters, kRegistersSize);
+  }
+  if (!(present & kSse)) copy(named.area_, initial.area_, kXmm, kXmmSize);
+  if (!(present & (kSse | kAvx))) copy(named.area_, initial.area_, kMxcsr, kMxcsrMask - kMxcsr);
+  std::memset(vmsa.ymm_high, 0, sizeof vmsa.ymm_high);
+  named.write_to(vmsa);
+}
+
+void FpuState::adopt(const sev::Vmsa& vmsa) {
+  store(&area_[kFcw], vmsa.x87_fcw);
+  store(&area_[kFsw], vmsa.x87_fsw);
+  store(&area_[kFtw], static_cast<std::uint8_t>(vmsa.x87_ftw));
+  store(&area_[kFop], vmsa.x87_fop);
+  store(&area_[kRip], vmsa.x87_rip);
+  store(&area_[kDp], vmsa.x87_dp);
+  store(&area_[kMxcsr], vmsa.mxcsr);
+  constexpr std::size_t kMantissa = 8;
+  constexpr std::size_t kExponent = 2;
+  for (std::size_t i = 0; i < 8; ++i) {
+    std::byte* to = &area_[kRegisters + i * kRegisterSize];
+    std::memcpy(to, vmsa.x87_registers + i * kMantissa, kMantissa);
+    std::memcpy(to + kMantissa, vmsa.x87_registers + 8 * kMantissa + i * kExponent, kExponent);
+  }
+  std::memcpy(&area_[kXmm], vmsa.xmm, sizeof vmsa.xmm);
+  std::memcpy(&area_[kYmmHigh], vmsa.ymm_high, sizeof vmsa.ymm_high);
+  store(&area_[kXstateBv], kX87 | kSse | (supported_xcr0() & kAvx));
+}
+
 }  // namespace sevisor::emulator

@@ -1,5 +1,5 @@
-// A vCPU's x87, SSE and AVX registers as KVM keeps them before LAUNCH_UPDATE_VMSA, in the layout of KVM_SET_XSAVE, and
-// how they get into the VMSA. Linux arch/x86/kernel/fpu/xstate.c copy_uabi_to_xstate(), arch/x86/kvm/svm/sev.c
+// A vCPU's x87, SSE and AVX registers as KVM keeps them, in the layout of KVM_SET_XSAVE, and how they get into the VMSA
+// and back. Linux arch/x86/kernel/fpu/xstate.c copy_uabi_to_xstate(), arch/x86/kvm/svm/sev.c
 // sev_es_sync_vmsa().
 #pragma once
 
@@ -28,6 +28,10 @@ class FpuState {
 
   // What KVM_SEV_INIT2 adds to the measured VMSA and KVM_SEV_ES_INIT does not.
   void write_to(sev::Vmsa& vmsa) const;
+  // An ordinary guest's: to the processor, where components that the header does not name begin anew (XRSTOR), and
+  // back.
+  void start(sev::Vmsa& vmsa) const;
+  void adopt(const sev::Vmsa& vmsa);
 
  private:
   std::array<std::byte, kXsaveBytes> area_{};

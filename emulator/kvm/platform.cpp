@@ -46,10 +46,12 @@ sev::FirmwareStatus Platform::run(psp::Command command, std::span<std::byte> buf
   return status;
 }
 
-std::uint32_t Platform::take_asid(GuestMemory& memory) {
+std::uint32_t Platform::take_asid(GuestMemory& memory, bool es) {
   const std::lock_guard lock(mutex_);
-  const auto find_free = [this]() -> std::uint32_t {
-    for (std::uint32_t asid = 1; asid <= kLimits.max_asid; ++asid) {
+  const std::uint32_t first = es ? 1 : kLimits.min_plain_sev_asid;
+  const std::uint32_t last = es ? kLimits.min_plain_sev_asid - 1 : kLimits.max_asid;
+  const auto find_free = [this, first, last]() -> std::uint32_t {
+    for (std::uint32_t asid = first; asid <= last; ++asid) {
       if (!used_asids_.contains(asid)) return asid;
     }
     return 0;

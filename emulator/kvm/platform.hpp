@@ -20,8 +20,9 @@ class Platform final : public MemoryController {
   explicit Platform(const EmulatedHostOptions& options);
   ~Platform() override = default;
 
-  // All ASIDs are for SEV-ES guests: the engine runs no others. CPUID 0x8000001F ECX and EDX say so.
-  static constexpr PlatformLimits kLimits{.max_asid = 509, .min_plain_sev_asid = 510};
+  // ASIDs below the minimum are for SEV-ES guests, the others for those with SEV alone: CPUID 0x8000001F ECX and EDX
+  // say so. An EPYC of the third generation has as many; where the two part is the machine's firmware's choice.
+  static constexpr PlatformLimits kLimits{.max_asid = 509, .min_plain_sev_asid = 410};
 
   [[nodiscard]] const EmulatedHostOptions& options() const noexcept { return options_; }
   [[nodiscard]] DescriptorTable& descriptors() noexcept { return descriptors_; }
@@ -45,8 +46,8 @@ class Platform final : public MemoryController {
   // INIT with SEV-ES, if the platform is not initialised.
   sev::FirmwareStatus initialise();
 
-  // An ASID for `memory`'s guest; 0 when none is left.
-  std::uint32_t take_asid(GuestMemory& memory);
+  // An ASID for `memory`'s guest; 0 when none of its kind is left.
+  std::uint32_t take_asid(GuestMemory& memory, bool es);
   // The ASID's guest has become another VM's.
   void move_asid(std::uint32_t asid, GuestMemory& memory);
   // After DEACTIVATE.

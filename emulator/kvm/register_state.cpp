@@ -1,6 +1,8 @@
 #include "emulator/kvm/register_state.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "emulator/cpu/features.hpp"
 
@@ -15,9 +17,9 @@ constexpr std::uint64_t kCr0Cd = 1 << 30;
 constexpr std::uint64_t kCr0Pg = std::uint64_t{1} << 31;
 constexpr std::uint64_t kCr4Pae = 1 << 5;
 constexpr std::uint64_t kCr4Mce = 1 << 6;  // KVM keeps the host's
-// VME .. OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP: what the CPUID table allows; PCIDE, LA57, PKE and CET are
+// VME .. OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP: what the CPUID table allows; LA57, PKE and CET are
 // not.
-constexpr std::uint64_t kCr4Allowed = 0x00350fff;
+constexpr std::uint64_t kCr4Allowed = 0x00370fff;
 constexpr std::uint64_t kEferLme = 1 << 8;
 constexpr std::uint64_t kEferLma = 1 << 10;
 constexpr std::uint64_t kEferSvme = 1 << 12;  // KVM forces it
@@ -78,6 +80,22 @@ constexpr std::uint32_t kMsrEfer = 0xc0000080;
 constexpr std::uint32_t kMsrFsBase = 0xc0000100;
 constexpr std::uint32_t kMsrGsBase = 0xc0000101;
 constexpr std::uint32_t kMsrXss = 0xda0;
+constexpr std::uint32_t kMsrSpecCtrl = 0x48;
+constexpr std::uint64_t kSpecCtrlBits = 0x87;  // IBRS, STIBP, SSBD, PSFD (APM vol. 2, 3.2.9)
+constexpr std::uint32_t kMsrPat = 0x277;
+// KVM refuses addresses that are not canonical (x86.c __kvm_set_msr()).
+constexpr std::uint32_t kAddressMsrs[] = {0xc0000082, 0xc0000083, kMsrFsBase, kMsrGsBase, 0xc0000102};
+
+bool canonical(std::uint64_t value) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(value << 16) >> 16) == value;
+}
+bool valid_pat(std::uint64_t value) {
+  for (unsigned shift = 0; shift < 64; shift += 8) {
+    const std::uint64_t type = value >> shift & 0xff;
+    if (type > 7 || type == 2 || type == 3) return false;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -197,17 +215,61 @@ bool RegisterState::set_sregs(const kvm_sregs& in, std::optional<unsigned> c_bit
 }
 
 void RegisterState::get_debugregs(kvm_debugregs& out) const {
-  for (unsigned i = 0; i < 4; ++i) out.db[i] = state_.dr[i];
+  for (unsigned i = 0; i < breakpoints_.size(); ++i) out.db[i] = breakpoints_[i];
   out.dr6 = state_.dr6;
   out.dr7 = state_.dr7;
 }
 
 bool RegisterState::set_debugregs(const kvm_debugregs& in) {
   if (in.flags != 0 || in.dr6 >> 32 || in.dr7 >> 32) return false;
-  // DR0-3 are not in the VMSA of a guest without debug-register swap.
+  for (unsigned i = 0; i < breakpoints_.size(); ++i) breakpoints_[i] = in.db[i];
   state_.dr6 = in.dr6 | kDr6Fixed;
   state_.dr7 = in.dr7 | kDr7Fixed;
   return true;
+}
+
+sev::Vmsa RegisterState::vmsa() const noexcept { return state_; }
+
+sev::Vmsa RegisterState::running() const {
+  sev::Vmsa state = state_;
+  state.cr0 = cr0_;
+  state.cr4 = cr4_;
+  state.efer = efer_;
+  state.spec_ctrl = spec_ctrl_;
+  for (unsigned i = 0; i < breakpoints_.size(); ++i) state.dr[i] = breakpoints_[i];
+  return state;
+}
+
+void RegisterState::adopt(const sev::Vmsa& vmsa) {
+  state_ = vmsa;
+  cr0_ = vmsa.cr0;
+  cr4_ = vmsa.cr4;
+  efer_ = vmsa.efer & ~kEferSvme;
+  spec_ctrl_ = std::exchange(state_.spec_ctrl, 0);
+  for (unsigned i = 0; i < breakpoints_.size(); ++i) breakpoints_[i] = std::exchange(state_.dr[i], 0);
+  state_.cr0 &= ~(kCr0Cd | kCr0Nw);
+  state_.cr4 |= kCr4Mce;
+  state_.efer |= kEferSvme;
+}
+
+void RegisterState::reset_by_init(std::uint32_t signature) {
+  const sev::Vmsa before = state_;
+  const std::uint64_t cache_bits = cr0_ & (kCr0Cd | kCr0Nw);
+  const std::uint32_t spec_ctrl = spec_ctrl_;
+  *this = RegisterState();
+  for (const MsrField& field : kMsrFields) state_.*field.field = before.*field.field;
+  state_.tsc_aux = before.tsc_aux;
+  state_.xcr0 = before.xcr0;
+  state_.pkru = before.pkru;
+  cr0_ = kCr0Et | cache_bits;
+  state_.rdx = signature;
+  spec_ctrl_ = spec_ctrl;
+}
+
+void RegisterState::start_at(std::uint8_t vector) {
+  state_.cs.selector = static_cast<std::uint16_t>(vector << 8);
+  state_.cs.base = std::uint64_t{vector} << 12;
+  state_.rip = 0;
 }
 
 bool RegisterState::has_breakpoints() const noexcept { return (state_.dr7 & ~kDr7Fixed) != 0; }
@@ -229,12 +291,13 @@ std::uint64_t* RegisterState::msr(std::uint32_t index) {
 
 bool RegisterState::owns_msr(std::uint32_t index) {
   RegisterState any;
-  return any.msr(index) != nullptr || index == kMsrEfer || index == kMsrTscAux;
+  return any.msr(index) != nullptr || index == kMsrEfer || index == kMsrTscAux || index == kMsrSpecCtrl;
 }
 
 std::optional<std::uint64_t> RegisterState::read_msr(std::uint32_t index) {
   if (index == kMsrEfer) return efer_;
   if (index == kMsrTscAux) return state_.tsc_aux;
+  if (index == kMsrSpecCtrl) return spec_ctrl_;
   if (const std::uint64_t* value = msr(index)) return *value;
   return std::nullopt;
 }
@@ -251,7 +314,14 @@ bool RegisterState::write_msr(std::uint32_t index, std::uint64_t value) {
     state_.tsc_aux = static_cast<std::uint32_t>(value);
     return true;
   }
+  if (index == kMsrSpecCtrl) {
+    if (value & ~kSpecCtrlBits) return false;
+    spec_ctrl_ = static_cast<std::uint32_t>(value);
+    return true;
+  }
   if (index == kMsrXss && value != 0) return false;
+  if (index == kMsrPat && !valid_pat(value)) return false;
+  if (std::ranges::find(kAddressMsrs, index) != std::end(kAddressMsrs) && !canonical(value)) return false;
   std::uint64_t* at = msr(index);
   if (at == nullptr) return false;
   *at = value;

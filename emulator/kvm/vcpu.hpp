@@ -11,6 +11,7 @@
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/kvm/file.hpp"
 #include "emulator/kvm/fpu_state.hpp"
+#include "emulator/kvm/instruction_emulator.hpp"
 #include "emulator/kvm/msr_store.hpp"
 #include "emulator/kvm/register_state.hpp"
 #include "emulator/kvm/scheduler.hpp"
@@ -23,7 +24,7 @@ namespace sevisor::emulator {
 
 class Vm;
 
-class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver {
+class Vcpu final : private Turn, private ghcb::Environment, private EmulatorClient, private CpuObserver {
  public:
   // `id`: KVM's vcpu_id, the APIC ID. The VM is locked.
   Vcpu(Vm& vm, std::uint32_t id);
@@ -45,6 +46,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   void take_over(Vcpu& from);
   // Puts the state of a vCPU that has run into its VMSA page, encrypted. The processor holds it in between.
   void park();
+  // The VM has become another kind of guest.
+  void forget_processor();
 
  private:
   static const Ioctl<Vcpu> kIoctls[];
@@ -72,7 +75,11 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   int set_mp_state(void* argument);
   int get_lapic(void* argument);
   int set_lapic(void* argument);
+  int apply_sregs(const kvm_sregs& sregs);
+  void apply_regs(const kvm_regs& regs);
+  int apply_events(const kvm_vcpu_events& events);
   int nmi(void* argument);
+  int interrupt(void* argument);
   int get_tsc_khz(void* argument);
   // --- vcpu_settings.cpp ---
   int set_tsc_khz(void* argument);
@@ -93,9 +100,19 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   void store_vmsa();
   [[nodiscard]] bool vmsa_is_whole() const;
 
+  // --- vcpu_sync.cpp ---
+  int get_sregs2(void* argument);
+  int set_sregs2(void* argument);
+  [[nodiscard]] bool sync_fields_valid() const;
+  [[nodiscard]] int take_synced();
+  void give_synced();
+
   // --- vcpu_run.cpp ---
   int run(void* argument);
   bool prepare_cpu();
+  void make_cpu();
+  // With an ordinary guest loaded, what user space or the guest did last is completed.
+  std::optional<int> enter();
   bool wants_turn() override;
   bool timer_can_wake() override;
   std::optional<int> slice() override;
@@ -105,6 +122,7 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   void interrupted() override;
   std::optional<int> accept_events();
   [[nodiscard]] bool wake_event();
+  void inject_nmi(RunControls& controls);
   [[nodiscard]] RunControls next_controls(std::uint64_t budget);
   void publish();  // kvm_run fields that say how the vCPU is
 
@@ -119,6 +137,28 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   Handled internal_error(std::uint32_t suberror, std::uint64_t exit_code);
   std::optional<int> complete_user_exit();
   void keep_interrupted_event(std::uint64_t event);
+
+  // --- vcpu_ordinary.cpp: guests whose registers KVM sees ---
+  [[nodiscard]] bool ordinary() const;
+  // registers_ and fpu_ get what the processor holds; with `give_up` it is theirs to hold from now on.
+  void take_registers(bool give_up);
+  [[nodiscard]] bool give_registers();
+  // Nothing: the exit is one that all guests have.
+  std::optional<Handled> handle_intercept(const CpuExit& exit);
+  Handled handle_emulation(const InstructionEmulator::Outcome& outcome);
+  Handled emulate(const CpuExit& exit);
+  Handled emulation_failure(const CpuExit& exit);
+  Handled delivery_failure(const CpuExit& exit);
+  void answer_cpuid_exit();
+  Handled answer_hypercall_exit(std::uint64_t next_rip);
+  Handled answer_msr_exit(bool write, std::uint64_t next_rip);
+  // User space has answered. Nothing: #GP.
+  void complete_msr(std::optional<std::uint64_t> value);
+  void complete_hypercall(std::uint64_t result);
+  void step_over(std::uint64_t next_rip);
+  void reset_by_init();
+  // A vCPU without a local APIC in the kernel: user space asked to be told when it may inject.
+  [[nodiscard]] bool can_inject() const;
 
   // --- vcpu_environment.cpp ---
   bool read_shared(Gpa gpa, std::span<std::byte> out) override;
@@ -162,20 +202,25 @@ class Vcpu final : private Turn, private ghcb::Environment, private CpuObserver 
   Mapping vmsa_page_;
   std::vector<std::byte> vmsa_seal_;  // what firmware and processor have put there: stands for the checksum of it
   std::vector<kvm_cpuid_entry2> cpuid_;
-  RegisterState registers_;  // until the vCPU is protected
-  kvm_regs stale_regs_{};    // what GET_REGS shows afterwards
-  FpuState fpu_;             // the same
+  RegisterState registers_;  // until the vCPU is protected; an ordinary one's while the processor does not hold them
+  kvm_regs stale_regs_{};    // what GET_REGS shows of a protected one
+  FpuState fpu_;             // as registers_
   MsrStore msrs_;
-  std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN of a protected vCPU on
+  std::unique_ptr<Cpu> cpu_;  // from the first KVM_RUN on
   ghcb::Service service_;
+  InstructionEmulator emulator_;
+  std::uint64_t next_rip_ = 0;  // behind the instruction of an ordinary guest that user space has been asked about
+  bool msr_write_ = false;      // it is WRMSR
   bool protected_ = false;
   std::uint64_t slice_used_ = 0;  // instructions of the present turn, which exits to user space do not end
   bool ended_ = false;            // the last exit left nothing to go on with
-  bool loaded_ = false;           // the processor holds the VMSA's state
+  bool loaded_ = false;           // the processor holds the VMSA's state, or an ordinary guest's
   bool shadow_ = false;           // until then: the VMCB's interrupt shadow
   std::uint32_t mp_state_ = KVM_MP_STATE_RUNNABLE;
   bool nmi_masked_ = false;
-  bool held_ = false;  // the guest waits in an AP reset hold
+  bool nmi_pending_ = false;  // without a local APIC in the kernel
+  bool held_ = false;         // the guest waits in an AP reset hold
+  unsigned cr8_ = 0;          // the same
   bool started_by_sipi_ = false;
   std::uint64_t reinjection_ = 0;  // EVENTINJ: an event whose delivery an exit interrupted
   // What the VMSA began with, then what write traps reported.

@@ -60,6 +60,9 @@ Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
     spdlog::error("vCPU {}: the emulated processor cannot go on: {}\n{}", id_, exit.unimplemented, cpu_->describe());
     return internal_error(KVM_INTERNAL_ERROR_EMULATION, exit.code);
   }
+  if (ordinary()) {
+    if (const auto handled = handle_intercept(exit)) return *handled;
+  }
   switch (exit.code) {
     case ghcb::kExitIntr:
     case ghcb::kExitVintr:
@@ -78,6 +81,7 @@ Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
       return vm_.vcpu_count() > 1 ? Handled{.after = After::kYield} : Handled{};
     case ghcb::kExitShutdown:
       spdlog::debug("vCPU {}: shutdown\n{}", id_, cpu_->describe());
+      if (ordinary()) reset_by_init();  // the VMCB is undefined (svm.c shutdown_interception())
       shared().exit_reason = KVM_EXIT_SHUTDOWN;
       return {.result = 0};
     case ghcb::kExitInvalid:
@@ -203,16 +207,24 @@ std::optional<int> Vcpu::complete_user_exit() {
       break;
     case UserExit::kMsr: {
       const auto value = shared().msr.error == 0 ? std::optional<std::uint64_t>(shared().msr.data) : std::nullopt;
+      if (ordinary()) {
+        complete_msr(value);
+        return std::nullopt;
+      }
       return handle_outcome(service_.complete_msr(value)).result;
     }
     case UserExit::kHypercall:
+      if (ordinary()) {
+        complete_hypercall(shared().hypercall.ret);
+        return std::nullopt;
+      }
       return handle_outcome(service_.complete_hypercall(shared().hypercall.ret)).result;
     case UserExit::kMmio:
       if (!mmio_.write) std::memcpy(mmio_.data.data(), shared().mmio.data, mmio_.data.size());
       break;
   }
   if (Irqchip* chip = vm_.irqchip()) chip->advance(vm_.clock().now);
-  return handle_outcome(service_.complete()).result;
+  return (ordinary() ? handle_emulation(emulator_.complete(*cpu_)) : handle_outcome(service_.complete())).result;
 }
 
 }  // namespace sevisor::emulator

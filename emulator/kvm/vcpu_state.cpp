@@ -11,6 +11,7 @@
 #include "emulator/kvm/user_memory.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
+#include "ghcb/event.hpp"
 
 namespace sevisor::emulator {
 
@@ -19,10 +20,20 @@ constexpr std::uint32_t kSevLeaf = 0x8000001f;
 constexpr std::uint8_t kShadowMovSs = 1;  // kvm_vcpu_events.interrupt.shadow: KVM_X86_SHADOW_INT_MOV_SS, ..._STI
 constexpr std::uint8_t kShadowSti = 2;
 
-// What KVM refuses (EINVAL) once the state is the guest's, in VMs that have_protected_state().
-constexpr unsigned long kRegisterIoctls[] = {KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS,     KVM_SET_SREGS,
-                                             KVM_GET_FPU,  KVM_SET_FPU,  KVM_GET_XSAVE,     KVM_SET_XSAVE,
-                                             KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS};
+// What needs a vCPU's registers.
+struct RegisterIoctl {
+  unsigned long request;
+  bool changes;
+  bool refused;  // EINVAL, once the state is the guest's, in VMs that have_protected_state()
+};
+constexpr RegisterIoctl kRegisterIoctls[] = {
+    {KVM_GET_REGS, false, true},   {KVM_SET_REGS, true, true},       {KVM_GET_SREGS, false, true},
+    {KVM_SET_SREGS, true, true},   {KVM_GET_FPU, false, true},       {KVM_SET_FPU, true, true},
+    {KVM_GET_XSAVE, false, true},  {KVM_SET_XSAVE, true, true},      {KVM_GET_XCRS, false, true},
+    {KVM_SET_XCRS, true, true},    {KVM_GET_DEBUGREGS, false, true}, {KVM_SET_DEBUGREGS, true, true},
+    {KVM_GET_SREGS2, false, true}, {KVM_SET_SREGS2, true, true},     {KVM_GET_MSRS, false, false},
+    {KVM_SET_MSRS, true, false},
+};
 }  // namespace
 
 const Ioctl<Vcpu> Vcpu::kIoctls[] = {
@@ -33,6 +44,8 @@ const Ioctl<Vcpu> Vcpu::kIoctls[] = {
     {KVM_SET_REGS, &Vcpu::set_regs},
     {KVM_GET_SREGS, &Vcpu::get_sregs},
     {KVM_SET_SREGS, &Vcpu::set_sregs},
+    {KVM_GET_SREGS2, &Vcpu::get_sregs2},
+    {KVM_SET_SREGS2, &Vcpu::set_sregs2},
     {KVM_GET_MSRS, &Vcpu::get_msrs},
     {KVM_SET_MSRS, &Vcpu::set_msrs},
     {KVM_GET_FPU, &Vcpu::get_fpu},
@@ -50,6 +63,7 @@ const Ioctl<Vcpu> Vcpu::kIoctls[] = {
     {KVM_GET_LAPIC, &Vcpu::get_lapic},
     {KVM_SET_LAPIC, &Vcpu::set_lapic},
     {KVM_NMI, &Vcpu::nmi},
+    {KVM_INTERRUPT, &Vcpu::interrupt},
     {KVM_GET_TSC_KHZ, &Vcpu::get_tsc_khz},
     {KVM_SET_TSC_KHZ, &Vcpu::set_tsc_khz},
     {KVM_KVMCLOCK_CTRL, &Vcpu::kvmclock_ctrl},
@@ -65,7 +79,8 @@ Vcpu::Vcpu(Vm& vm, std::uint32_t id)
       seat_(vm.scheduler().add(*this)),
       run_area_(std::make_shared<Mapping>(Mapping::anonymous(kvm::kVcpuMmapSize, PROT_READ | PROT_WRITE))),
       vmsa_page_(Mapping::anonymous(sizeof(sev::Vmsa), PROT_READ | PROT_WRITE)),
-      service_({.c_bit = vm.platform().options().c_bit, .max_version = vm.ghcb_version()}, *this) {
+      service_({.c_bit = vm.platform().options().c_bit, .max_version = vm.ghcb_version()}, *this),
+      emulator_(*this) {
   vm.coalesced().show_at(run_area_->data() + kCoalescedRingPage * kPageSize);
   if (Irqchip* chip = vm.irqchip()) index_ = chip->add_vcpu(id, id == 0);
   // The BSP runs at once, the others wait for INIT and SIPI, if there is somebody who could send them.
@@ -78,7 +93,11 @@ int Vcpu::ioctl(unsigned long request, void* argument) {
   const std::lock_guard lock(vm_.lock());
   if (vm_.dead()) return -EIO;
   vm_.deliver_irqfds();
-  if (hidden() && std::ranges::find(kRegisterIoctls, request & 0xffffffff) != std::end(kRegisterIoctls)) return -EINVAL;
+  const auto* registers = std::ranges::find(kRegisterIoctls, request & 0xffffffff, &RegisterIoctl::request);
+  if (registers != std::end(kRegisterIoctls)) {
+    if (registers->refused && hidden()) return -EINVAL;
+    if (ordinary()) take_registers(registers->changes);
+  }
   return dispatch<Vcpu>(*this, kIoctls, request, argument, -EINVAL);
 }
 
@@ -119,6 +138,10 @@ std::span<std::byte> Vcpu::stored_vmsa_page() {
 }
 
 void Vcpu::park() {
+  if (ordinary()) {
+    take_registers(true);
+    return;
+  }
   store_vmsa();
   loaded_ = false;
 }
@@ -180,12 +203,16 @@ int Vcpu::get_regs(void* argument) {
 int Vcpu::set_regs(void* argument) {
   kvm_regs regs{};
   if (!get_user(regs, argument)) return -EFAULT;
+  apply_regs(regs);
+  return 0;
+}
+
+void Vcpu::apply_regs(const kvm_regs& regs) {
   if (protected_) {
     stale_regs_ = regs;
   } else {
     registers_.set_regs(regs);
   }
-  return 0;
 }
 
 int Vcpu::get_sregs(void* argument) {
@@ -197,22 +224,37 @@ int Vcpu::get_sregs(void* argument) {
     sregs.cr4 = cr4_;
     sregs.efer = efer_;
   }
+  sregs.cr8 = cr8_;
   if (const Irqchip* chip = vm_.irqchip()) {
     sregs.cr8 = chip->cr8(index_);
     sregs.apic_base = chip->apic(index_).apic_base();
+  }
+  if (const ghcb::Event event = ghcb::decode_event(reinjection_);
+      event.valid && event.type == ghcb::EventType::kExternal && ordinary()) {
+    sregs.interrupt_bitmap[event.vector / 64] |= std::uint64_t{1} << event.vector % 64;
   }
   return put_user(argument, sregs) ? 0 : -EFAULT;
 }
 
 int Vcpu::set_sregs(void* argument) {
   kvm_sregs sregs{};
-  if (!get_user(sregs, argument)) return -EFAULT;
+  return get_user(sregs, argument) ? apply_sregs(sregs) : -EFAULT;
+}
+
+int Vcpu::apply_sregs(const kvm_sregs& sregs) {
   Irqchip* chip = vm_.irqchip();
   RegisterState checked = registers_;
   if (!checked.set_sregs(sregs, guest_c_bit())) return -EINVAL;
   if (chip != nullptr && !chip->write_msr(index_, kMsrApicBase, sregs.apic_base, true)) return -EINVAL;
   if (protected_) return 0;
   registers_ = checked;
+  cr8_ = static_cast<unsigned>(sregs.cr8 & 0xf);
+  for (unsigned vector = 0; vector < KVM_NR_INTERRUPTS && ordinary(); ++vector) {
+    if ((sregs.interrupt_bitmap[vector / 64] >> vector % 64 & 1) == 0) continue;
+    reinjection_ =
+        ghcb::encode(ghcb::Event{.vector = static_cast<std::uint8_t>(vector), .type = ghcb::EventType::kExternal});
+    break;
+  }
   if (chip != nullptr) chip->set_cr8(index_, static_cast<unsigned>(sregs.cr8 & 0xf));
   return 0;
 }
@@ -313,7 +355,7 @@ int Vcpu::set_debugregs(void* argument) {
 
 int Vcpu::get_vcpu_events(void* argument) {
   kvm_vcpu_events events{};
-  if (const Irqchip* chip = vm_.irqchip()) events.nmi.pending = chip->nmi_pending(index_);
+  events.nmi.pending = vm_.irqchip() != nullptr ? vm_.irqchip()->nmi_pending(index_) : nmi_pending_;
   events.nmi.masked = nmi_masked_;
   // The VMCB has one bit for both kinds.
   if (loaded_ ? cpu_->interrupt_shadow() : shadow_) events.interrupt.shadow = kShadowSti | kShadowMovSs;
@@ -332,19 +374,29 @@ int Vcpu::get_vcpu_events(void* argument) {
   return put_user(argument, events) ? 0 : -EFAULT;
 }
 int Vcpu::set_vcpu_events(void* argument) {
+  kvm_vcpu_events events{};
+  return get_user(events, argument) ? apply_events(events) : -EFAULT;
+}
+
+int Vcpu::apply_events(const kvm_vcpu_events& events) {
   constexpr std::uint32_t kKnown = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
                                    KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
-  kvm_vcpu_events events{};
-  if (!get_user(events, argument)) return -EFAULT;
   if (events.flags & ~kKnown) return -EINVAL;
   nmi_masked_ = events.nmi.masked != 0;
   if (events.flags & KVM_VCPUEVENT_VALID_SHADOW) {
     shadow_ = events.interrupt.shadow != 0;
     if (loaded_) cpu_->set_interrupt_shadow(shadow_);
   }
-  if ((events.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) && events.nmi.pending && vm_.irqchip() != nullptr) {
-    vm_.irqchip()->raise_nmi(index_);
+  if ((events.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) && (events.nmi.pending || ordinary())) {
+    if (vm_.irqchip() == nullptr) {
+      nmi_pending_ = events.nmi.pending != 0;
+    } else if (events.nmi.pending) {
+      vm_.irqchip()->raise_nmi(index_);
+    } else {
+      (void)vm_.irqchip()->take_nmi(index_);
+    }
   }
+  if (ordinary()) reinjection_ = 0;
   // A vector of user space's own making is injected as it stands.
   if (events.interrupt.injected) {
     reinjection_ = ghcb::encode(ghcb::Event{.vector = events.interrupt.nr, .type = ghcb::EventType::kExternal});
@@ -400,9 +452,23 @@ int Vcpu::set_lapic(void* argument) {
 }
 
 int Vcpu::nmi(void*) {
-  if (vm_.irqchip() == nullptr) return -EINVAL;
-  vm_.irqchip()->raise_nmi(index_);
+  if (vm_.irqchip() == nullptr) {
+    nmi_pending_ = true;
+  } else {
+    vm_.irqchip()->raise_nmi(index_);
+  }
   vm_.scheduler().wake();
+  return 0;
+}
+
+// The interrupt controllers are user space's, who has asked whether it may (ready_for_interrupt_injection).
+int Vcpu::interrupt(void* argument) {
+  kvm_interrupt interrupt{};
+  if (!get_user(interrupt, argument)) return -EFAULT;
+  if (interrupt.irq > 0xff) return -EINVAL;
+  if (vm_.irqchip() != nullptr) return -ENXIO;
+  reinjection_ =
+      ghcb::encode(ghcb::Event{.vector = static_cast<std::uint8_t>(interrupt.irq), .type = ghcb::EventType::kExternal});
   return 0;
 }
 

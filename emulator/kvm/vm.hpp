@@ -44,13 +44,15 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   [[nodiscard]] VirtualClock& clock() noexcept { return clock_; }
   [[nodiscard]] CodeCache& code() noexcept { return *code_; }
   [[nodiscard]] Irqchip* irqchip() noexcept { return irqchip_ ? &*irqchip_ : nullptr; }
-  // An SEV-ES guest: one of KVM_SEV_ES_INIT, KVM_SEV_INIT2, or with the context of another.
+  // An SEV guest: one of KVM_SEV_INIT, KVM_SEV_ES_INIT, KVM_SEV_INIT2, or with the context of another.
   [[nodiscard]] bool encrypted() const noexcept { return sev_.asid != 0; }
+  // An SEV-ES guest: its registers are encrypted too.
+  [[nodiscard]] bool encrypted_state() const noexcept { return encrypted() && sev_.es; }
   [[nodiscard]] unsigned long type() const noexcept { return type_; }
-  // VMs of the newer types hide what a protected vCPU holds; the others show stale values.
-  [[nodiscard]] bool has_protected_state() const noexcept { return type_ != kvm::kVmTypeDefault; }
+  // VMs of the newer type hide what a protected vCPU holds; those of type 0 show stale values.
+  [[nodiscard]] bool has_protected_state() const noexcept { return type_ == kvm::kVmTypeSevEs; }
   // KVM_SEV_INIT2 has to come first.
-  [[nodiscard]] bool needs_init() const noexcept { return has_protected_state() && !encrypted(); }
+  [[nodiscard]] bool needs_init() const noexcept { return type_ != kvm::kVmTypeDefault && !encrypted(); }
   [[nodiscard]] std::uint16_t ghcb_version() const noexcept { return sev_.ghcb_version; }
   [[nodiscard]] std::uint64_t vmsa_features() const noexcept { return sev_.vmsa_features; }
   [[nodiscard]] std::size_t vcpu_count() const noexcept { return vcpus_.size(); }
@@ -138,7 +140,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int sev_init(void* command);
   int sev_es_init(void* command);
   int sev_init2(void* command);
-  int make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init);
+  int make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init, bool es);
   // --- vm_sev_launch.cpp ---
   int launch_start(void* command);
   int launch_update_data(void* command);
@@ -198,7 +200,8 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
 
   // struct kvm_sev_info: what a mirror shares and a move takes along.
   struct SevContext {
-    std::uint32_t asid = 0;    // 0: not an SEV-ES VM
+    std::uint32_t asid = 0;  // 0: not an SEV VM
+    bool es = false;
     std::uint32_t handle = 0;  // of the firmware's guest; 0: not started
     std::uint32_t fd = 0;      // the number given to LAUNCH_START
     std::uint16_t ghcb_version = 0;

@@ -66,12 +66,14 @@ bool Vm::sev_fd_valid(std::uint32_t fd) const {
   return dynamic_cast<SevDevice*>(platform_->descriptors().find(static_cast<int>(fd)).get()) != nullptr;
 }
 
-// No ASID is for guests without SEV-ES: KVM answers as on a machine configured so.
-int Vm::sev_init(void*) { return has_protected_state() || !vcpus_.empty() || encrypted() ? -EINVAL : -ENOTTY; }
+int Vm::sev_init(void* argument) {
+  if (type_ != kvm::kVmTypeDefault) return -EINVAL;
+  return make_encrypted(as_command(argument), {}, false);
+}
 
 int Vm::sev_es_init(void* argument) {
-  if (has_protected_state()) return -EINVAL;
-  return make_encrypted(as_command(argument), {.ghcb_version = 1});
+  if (type_ != kvm::kVmTypeDefault) return -EINVAL;
+  return make_encrypted(as_command(argument), {.ghcb_version = 1}, true);
 }
 
 int Vm::sev_init2(void* argument) {
@@ -79,24 +81,23 @@ int Vm::sev_init2(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
   kvm::SevInit init{};
   if (!get_user(init, user_pointer(command.data))) return -EFAULT;
-  return make_encrypted(command, init);
+  return make_encrypted(command, init, type_ == kvm::kVmTypeSevEs);
 }
 
-int Vm::make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init) {
+int Vm::make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init, bool es) {
   constexpr std::uint16_t kMaxGhcbVersion = 2;
-  const bool es = type_ != kvm::kVmTypeSev;
   if (!vcpus_.empty() || encrypted() || init.flags != 0) return -EINVAL;
   if ((init.vmsa_features & ~(es ? kSupportedVmsaFeatures : 0)) != 0) return -EINVAL;
   if (init.ghcb_version > (es ? kMaxGhcbVersion : 0)) return -EINVAL;
-  if (!es) return -ENOTTY;  // no ASIDs for them
-  const std::uint32_t asid = platform_->take_asid(memory_);
+  const std::uint32_t asid = platform_->take_asid(memory_, es);
   if (asid == 0) return -EBUSY;
   if (const auto status = platform_->initialise(); status != FirmwareStatus::kSuccess) {
     platform_->give_back_asid(asid);
     return set_error(command, status);
   }
   sev_.asid = asid;
-  sev_.ghcb_version = init.ghcb_version == 0 ? kMaxGhcbVersion : init.ghcb_version;
+  sev_.es = es;
+  sev_.ghcb_version = es && init.ghcb_version == 0 ? kMaxGhcbVersion : init.ghcb_version;
   sev_.vmsa_features = init.vmsa_features;
   return 0;
 }

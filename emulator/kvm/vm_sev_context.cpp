@@ -50,8 +50,10 @@ int Vm::move_context(std::uint64_t source_fd) {
   }
   if (dead_) return -EIO;
   if (type_ != source.type_ || encrypted() || !source.encrypted()) return -EINVAL;
-  if (vcpus_.size() != source.vcpus_.size()) return -EINVAL;
-  if (!std::ranges::all_of(source.vcpus_, [](const auto& vcpu) { return vcpu->is_protected(); })) return -EINVAL;
+  if (source.sev_.es) {
+    if (vcpus_.size() != source.vcpus_.size()) return -EINVAL;
+    if (!std::ranges::all_of(source.vcpus_, [](const auto& vcpu) { return vcpu->is_protected(); })) return -EINVAL;
+  }
 
   for (const auto& vcpu : source.vcpus_) vcpu->park();
   sev_ = std::exchange(source.sev_, {});
@@ -67,7 +69,13 @@ int Vm::move_context(std::uint64_t source_fd) {
   }
   mirrors_ = std::exchange(source.mirrors_, {});
   for (Vm* mirror : mirrors_) mirror->owner_ = shared_from_this();
-  for (std::size_t i = 0; i < vcpus_.size(); ++i) vcpus_[i]->take_over(*source.vcpus_[i]);
+  for (std::size_t i = 0; i < vcpus_.size(); ++i) {
+    if (sev_.es) {
+      vcpus_[i]->take_over(*source.vcpus_[i]);
+    } else {
+      vcpus_[i]->forget_processor();
+    }
+  }
   // All VMs of a machine have one TSC; here each has its own, which must not go back for the guest.
   if (source.clock_.now > clock_.now) set_tsc_forward(source.clock_.now - clock_.now);
   source.dead_ = true;

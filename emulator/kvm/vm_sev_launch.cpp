@@ -69,7 +69,7 @@ int Vm::launch_update_data(void* argument) {
 
 int Vm::launch_update_vmsa(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
-  if (!encrypted()) return -ENOTTY;
+  if (!encrypted_state()) return -ENOTTY;
   if (vmsas_encrypted_) return -EINVAL;
   for (const auto& vcpu : vcpus_) {
     if (const int result = vcpu->make_vmsa(); result != 0) return result;

@@ -108,14 +108,22 @@ TEST_CASE_METHOD(HostFixture, "memory slots") {
 
 TEST_CASE_METHOD(HostFixture, "SEV initialisation") {
   CHECK(call(vm, KVM_MEMORY_ENCRYPT_OP) == 0);
-  CHECK(sev(KVM_SEV_INIT) == -ENOTTY);
   CHECK(sev(kvm::kSevInit2) == -EINVAL);
   CHECK(sev(KVM_SEV_ES_INIT) == 0);
   CHECK(sev(KVM_SEV_ES_INIT) == -EINVAL);
+  CHECK(sev(KVM_SEV_INIT) == -EINVAL);
+
+  vm = call(kvm_fd, KVM_CREATE_VM, 0ul);
+  CHECK(sev(KVM_SEV_INIT) == 0);
+  CHECK(sev(KVM_SEV_INIT) == -EINVAL);
+  CHECK(sev(KVM_SEV_ES_INIT) == -EINVAL);
+  CHECK(start(1) == 0);
+  CHECK(sev(KVM_SEV_LAUNCH_UPDATE_VMSA) == -ENOTTY);
 
   vm = call(kvm_fd, KVM_CREATE_VM, 0ul);
   REQUIRE(call(vm, KVM_CREATE_VCPU, 0ul) >= 0);
   CHECK(sev(KVM_SEV_ES_INIT) == -EINVAL);
+  CHECK(sev(KVM_SEV_INIT) == -EINVAL);
 }
 
 TEST_CASE_METHOD(HostFixture, "SEV commands on a VM without SEV") {
@@ -218,17 +226,31 @@ TEST_CASE_METHOD(HostFixture, "LAUNCH_UPDATE_VMSA comes once, and not with break
 }
 
 TEST_CASE_METHOD(HostFixture, "ASIDs run out as EBUSY, and come back when VMs are closed") {
-  std::vector<int> vms;
-  for (int i = 0; i < 509; ++i) {
+  // CPUID 0x8000001F: those below EDX are for SEV-ES, the others, up to ECX, for SEV alone.
+  struct Kind {
+    std::uint32_t init;
+    int asids;
+    std::uint32_t policy;
+  };
+  for (const Kind kind : {Kind{KVM_SEV_ES_INIT, 409, 5}, Kind{KVM_SEV_INIT, 100, 1}}) {
+    std::vector<int> vms;
+    for (int i = 0; i < kind.asids; ++i) {
+      vm = call(kvm_fd, KVM_CREATE_VM, 0ul);
+      REQUIRE(sev(kind.init) == 0);
+      vms.push_back(vm);
+    }
     vm = call(kvm_fd, KVM_CREATE_VM, 0ul);
-    REQUIRE(sev(KVM_SEV_ES_INIT) == 0);
-    vms.push_back(vm);
+    CHECK(sev(kind.init) == -EBUSY);
+    CHECK(host->close(vms[17]) == 0);
+    CHECK(sev(kind.init) == 0);
+    CHECK(start(kind.policy) == 0);
   }
-  vm = call(kvm_fd, KVM_CREATE_VM, 0ul);
-  CHECK(sev(KVM_SEV_ES_INIT) == -EBUSY);
-  CHECK(host->close(vms[17]) == 0);
-  CHECK(sev(KVM_SEV_ES_INIT) == 0);
-  CHECK(start() == 0);
+}
+
+TEST_CASE_METHOD(HostFixture, "a guest whose policy asks for no SEV-ES gets no ASID of those that do") {
+  REQUIRE(sev(KVM_SEV_ES_INIT) == 0);
+  CHECK(start(1) == -EIO);
+  CHECK(firmware_error == 13);  // INVALID_ASID (SEV API, ACTIVATE)
 }
 
 TEST_CASE_METHOD(HostFixture, "/dev/sev") {

@@ -18,6 +18,12 @@ void set_guest_code(unsigned vcpu_id, GuestCode code) { codes()[vcpu_id] = std::
 
 namespace emulator {
 
+namespace {
+constexpr std::uint64_t Vmsa::*kGeneral[] = {&Vmsa::rax, &Vmsa::rcx, &Vmsa::rdx, &Vmsa::rbx, &Vmsa::rsp, &Vmsa::rbp,
+                                             &Vmsa::rsi, &Vmsa::rdi, &Vmsa::r8,  &Vmsa::r9,  &Vmsa::r10, &Vmsa::r11,
+                                             &Vmsa::r12, &Vmsa::r13, &Vmsa::r14, &Vmsa::r15};
+}
+
 class CodeCache {};
 std::unique_ptr<CodeCache, void (*)(CodeCache*)> make_code_cache() {
   return {new CodeCache, [](CodeCache* cache) { delete cache; }};
@@ -46,6 +52,19 @@ CpuExit Cpu::run(const RunControls& controls) {
 bool Cpu::interrupts_enabled() const noexcept { return impl_->guest.interrupts; }
 bool Cpu::interrupt_shadow() const noexcept { return impl_->guest.shadow; }
 void Cpu::set_interrupt_shadow(bool on) noexcept { impl_->guest.shadow = on; }
+Emulated Cpu::emulate(DeviceBus&, CpuExit& exit) {
+  exit.code = ghcb::kExitShutdown;
+  return Emulated::kExited;
+}
+std::uint64_t Cpu::general(unsigned number) const noexcept { return impl_->guest.state.*kGeneral[number]; }
+void Cpu::set_general(unsigned number, std::uint64_t value) noexcept { impl_->guest.state.*kGeneral[number] = value; }
+std::uint64_t Cpu::linear_rip() const noexcept { return impl_->guest.state.rip; }
+unsigned Cpu::cpl() const noexcept { return impl_->guest.state.cpl; }
+unsigned Cpu::code_bits() const noexcept { return 64; }
+bool Cpu::complete_instruction(std::uint64_t rip) noexcept {
+  impl_->guest.state.rip = rip;
+  return false;
+}
 void Cpu::forget_translations() noexcept {}
 std::uint64_t Cpu::ghcb_msr() const noexcept { return impl_->guest.ghcb_msr; }
 void Cpu::set_ghcb_msr(std::uint64_t value) noexcept { impl_->guest.ghcb_msr = value; }

@@ -92,7 +92,8 @@ struct Machine {
   Cpu cpu{config, memory, *code, clock};
   Vmsa vmsa{};
 
-  Machine(Memory& m, bool sev_es) : backing(m), config{.sev_es = sev_es} {
+  Machine(Memory& m, bool sev_es)
+      : backing(m), config{.protection = sev_es ? emulator::Protection::kSevEs : emulator::Protection::kNone} {
     std::memset(m.ram.data(), 0, kRam);
     constexpr std::uint32_t kReadOnlySlot = 2;  // KVM_MEM_READONLY
     FUZZ_CHECK(memory.set_slot(0, 0, Gpa(0), kRam, m.ram.data()) == 0);

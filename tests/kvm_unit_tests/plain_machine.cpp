@@ -12,6 +12,7 @@
 #include "emulator/cpu/registers.hpp"
 #include "ghcb/event.hpp"
 #include "ghcb/exit_code.hpp"
+#include "ghcb/ioio.hpp"
 #include "vmm/cpuid_table.hpp"
 
 namespace sevisor::kvm_unit_tests {
@@ -28,6 +29,7 @@ constexpr std::uint64_t kCommandLine = 0x5100;
 constexpr std::uint64_t kSlice = 20'000;  // instructions
 constexpr std::uint32_t kMultibootMagic = 0x2badb002;
 constexpr std::uint64_t kGpError = 0;
+enum : unsigned { kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3 };  // numbers in encodings
 constexpr unsigned kGp = 13;
 constexpr unsigned kUd = 6;
 constexpr unsigned kDb = 1;
@@ -68,8 +70,10 @@ PlainMachine::PlainMachine(std::span<const std::byte> image, const std::string& 
   const std::vector<kvm_cpuid_entry2> supported = emulator::supported_cpuid(51);
   for (unsigned i = 0; i < vcpus; ++i) {
     Vcpu& vcpu = vcpus_[i];
-    vcpu.cpu = std::make_unique<emulator::Cpu>(emulator::CpuConfig{.sev_es = false, .random_seed = i}, memory_, *code_,
-                                               clock_);
+    vcpu.cpu = std::make_unique<emulator::Cpu>(
+        emulator::CpuConfig{.protection = emulator::Protection::kNone, .random_seed = i}, memory_, *code_, clock_);
+    vcpu.devices = std::make_unique<Devices>(*this, i);
+    vcpu.instructions = std::make_unique<emulator::InstructionEmulator>(*vcpu.devices);
     vcpu.cpuid = vmm::make_cpuid_table(supported, {.signature = 0x00a00f11, .vcpus = vcpus, .apic_id = i});
     std::erase_if(vcpu.cpuid, [](const kvm_cpuid_entry2& e) { return e.function == 0x8000001f; });
     chip_.add_vcpu(i, i == 0);
@@ -131,6 +135,7 @@ void PlainMachine::take_init_and_sipi(unsigned index) {
   Vcpu& vcpu = vcpus_[index];
   if (chip_.init_pending(index) && chip_.take_init(index)) {
     vcpu.injection = 0;
+    vcpu.nmi_masked = false;
     vcpu.state = index == 0 ? State::kRunning : State::kWaitsForSipi;
     Vmsa reset = after_init(0);
     reset.cs = {0xf000, 0x9b, 0xffff, 0xffff0000};
@@ -150,7 +155,7 @@ bool PlainMachine::ready(unsigned index) {
   take_init_and_sipi(index);
   if (vcpu.state == State::kHalted) {
     const bool interrupt = chip_.interrupt_pending(index) && vcpu.cpu->interrupts_enabled();
-    if (interrupt || chip_.nmi_pending(index)) vcpu.state = State::kRunning;
+    if (interrupt || (chip_.nmi_pending(index) && !vcpu.nmi_masked)) vcpu.state = State::kRunning;
   }
   return vcpu.state == State::kRunning;
 }
@@ -161,16 +166,19 @@ emulator::RunControls PlainMachine::controls_of(unsigned index) {
   if (const std::uint64_t deadline = chip_.next_deadline(); deadline != emulator::kNoDeadline) {
     controls.instruction_limit = std::clamp<std::uint64_t>(deadline - std::min(deadline, clock_.now), 1, kSlice);
   }
+  controls.iret_window = vcpu.nmi_masked;
   if (vcpu.injection != 0) {
     controls.event_injection = std::exchange(vcpu.injection, 0);
     controls.interrupt_window = chip_.interrupt_pending(index);
     return controls;
   }
   const bool shadow = vcpu.cpu->interrupt_shadow();
-  if (chip_.nmi_pending(index) && !shadow) {
+  const bool nmi = chip_.nmi_pending(index) && !vcpu.nmi_masked;
+  if (nmi && !shadow) {
     chip_.take_nmi(index);
+    vcpu.nmi_masked = controls.iret_window = true;
     controls.event_injection = ghcb::encode(ghcb::Event{.vector = 2, .type = ghcb::EventType::kNmi});
-  } else if (chip_.nmi_pending(index)) {
+  } else if (nmi) {
     controls.instruction_limit = 1;
   } else if (chip_.interrupt_pending(index)) {
     if (!shadow && vcpu.cpu->interrupts_enabled()) {
@@ -231,6 +239,9 @@ bool PlainMachine::handle(unsigned index, const CpuExit& exit) {
     case ghcb::kExitIntr:
     case ghcb::kExitVintr:
       return true;
+    case ghcb::kExitIret:
+      vcpu.nmi_masked = false;
+      return true;
     case ghcb::kExitHlt:
       vcpu.state = State::kHalted;
       trap_if_stepping(vcpu);
@@ -252,46 +263,37 @@ bool PlainMachine::handle(unsigned index, const CpuExit& exit) {
 
 void PlainMachine::emulate(unsigned index, const CpuExit& exit) {
   Vcpu& vcpu = vcpus_[index];
-  Vmsa guest{};
-  vcpu.cpu->save(guest);
-  const auto decoded = decode(guest, exit.instruction);
-  const auto unsupported = [&] {
-    ending_ = Ending{
-        Ending::Why::kUnsupported, 0,
-        fmt::format("exit {:#x}, {:02x}\n{}", exit.code, fmt::join(exit.instruction, " "), vcpu.cpu->describe())};
-  };
-  if (!decoded) {
-    unsupported();
-    return;
-  }
-  const std::uint64_t rip = guest.rip;
+  emulator::Cpu& cpu = *vcpu.cpu;
   switch (exit.code) {
     case ghcb::kExitCpuid: {
+      Vmsa guest{};
+      cpu.save(guest);
       const auto values = emulator::answer_cpuid(vcpu.cpuid, static_cast<std::uint32_t>(guest.rax),
                                                  static_cast<std::uint32_t>(guest.rcx),
                                                  {.osxsave = (guest.cr4 & emulator::kCr4Osxsave) != 0,
                                                   .apic = (chip_.apic(index).apic_base() & 1 << 11) != 0,
                                                   .xcr0 = guest.xcr0});
-      guest.rax = values.eax;
-      guest.rbx = values.ebx;
-      guest.rcx = values.ecx;
-      guest.rdx = values.edx;
+      cpu.set_general(kRax, values.eax);
+      cpu.set_general(kRbx, values.ebx);
+      cpu.set_general(kRcx, values.ecx);
+      cpu.set_general(kRdx, values.edx);
       break;
     }
     case ghcb::kExitIoio:
-      port(guest, vcpu, *decoded);
-      break;
+    case ghcb::kExitNpf: {
+      const bool single = exit.code == ghcb::kExitIoio && (exit.info1 & ghcb::kIoString) == 0;
+      const auto outcome = single ? vcpu.instructions->port(cpu, exit) : vcpu.instructions->emulate(cpu);
+      if (const auto* failed = std::get_if<CpuExit>(&outcome)) cannot_emulate(vcpu, *failed);
+      return;
+    }
     case ghcb::kExitMsr:
-      msr(guest, index, decoded->info.mnemonic == ZYDIS_MNEMONIC_WRMSR);
-      break;
-    case ghcb::kExitNpf:
-      if (!mmio(guest, index, *decoded, exit.info2)) {
-        unsupported();
+      if (!msr(index, (exit.info1 & 1) != 0)) {
+        inject(vcpu, kGp, kGpError);
         return;
       }
       break;
     case ghcb::kExitVmmcall:
-      guest.rax = static_cast<std::uint64_t>(-1000);  // KVM_ENOSYS
+      cpu.set_general(kRax, static_cast<std::uint64_t>(-1000));  // KVM_ENOSYS
       break;
     case ghcb::kExitInvd:
     case ghcb::kExitWbinvd:
@@ -300,20 +302,21 @@ void PlainMachine::emulate(unsigned index, const CpuExit& exit) {
       break;
     case ghcb::kExitRdpmc:
       inject(vcpu, kGp, kGpError);
-      break;
+      return;
     case ghcb::kExitTaskSwitch:
-      unsupported();
+      cannot_emulate(vcpu, exit);
       return;
     default:
       inject(vcpu, kUd);
-      break;
+      return;
   }
-  if (vcpu.injection == 0) {
-    if (guest.rip == rip) skip(guest, decoded->info.length);
-    vcpu.cpu->set_interrupt_shadow(false);
-  }
-  if (!vcpu.cpu->load(guest)) unsupported();
-  if (vcpu.injection == 0) trap_if_stepping(vcpu);
+  if (cpu.complete_instruction(exit.next_rip)) inject(vcpu, kDb);
+}
+
+void PlainMachine::cannot_emulate(const Vcpu& vcpu, const CpuExit& exit) {
+  ending_ =
+      Ending{Ending::Why::kUnsupported, 0,
+             fmt::format("exit {:#x}, {:02x}\n{}", exit.code, fmt::join(exit.instruction, " "), vcpu.cpu->describe())};
 }
 
 // An instruction that exited has been completed: #DB is the hypervisor's to raise (kvm_skip_emulated_instruction()).
@@ -327,109 +330,49 @@ void PlainMachine::trap_if_stepping(Vcpu& vcpu) {
   inject(vcpu, kDb);
 }
 
-void PlainMachine::msr(Vmsa& guest, unsigned index, bool write) {
+bool PlainMachine::msr(unsigned index, bool write) {
   Vcpu& vcpu = vcpus_[index];
-  const auto number = static_cast<std::uint32_t>(guest.rcx);
+  emulator::Cpu& cpu = *vcpu.cpu;
+  const auto number = static_cast<std::uint32_t>(cpu.general(kRcx));
   const bool apic = emulator::Irqchip::owns_msr(number);
   if (write) {
-    const std::uint64_t value = guest.rdx << 32 | (guest.rax & 0xffff'ffff);
-    const bool good = apic ? chip_.write_msr(index, number, value) : vcpu.msrs.write(number, value);
-    if (!good) inject(vcpu, kGp, kGpError);
-    return;
+    const std::uint64_t value = cpu.general(kRdx) << 32 | (cpu.general(kRax) & 0xffff'ffff);
+    return apic ? chip_.write_msr(index, number, value) : vcpu.msrs.write(number, value);
   }
   const auto value = apic ? chip_.read_msr(index, number) : vcpu.msrs.read(number, clock_.now);
-  if (!value) {
-    inject(vcpu, kGp, kGpError);
-    return;
-  }
-  guest.rax = *value & 0xffff'ffff;
-  guest.rdx = *value >> 32;
-}
-
-bool PlainMachine::mmio(Vmsa& guest, unsigned index, const Decoded& decoded, std::uint64_t gpa) {
-  const auto access = mmio_access(guest, decoded);
-  if (!access) return false;
-  std::array<std::byte, 8> bytes{};
-  const std::span<std::byte> data = std::span(bytes).first(access->size);
-  if (access->write) {
-    store(bytes.data(), access->value);
-    (void)chip_.write_mmio(index, Gpa(gpa), data);
-    return true;
-  }
-  if (!chip_.read_mmio(index, Gpa(gpa), data)) bytes.fill(std::byte{0xff});
-  complete_read(guest, decoded, sevisor::load<std::uint64_t>(bytes.data()));
+  if (!value) return false;
+  cpu.set_general(kRax, *value & 0xffff'ffff);
+  cpu.set_general(kRdx, *value >> 32);
   return true;
 }
 
-void PlainMachine::port(Vmsa& guest, Vcpu& vcpu, const Decoded& decoded) {
-  const auto number = static_cast<std::uint16_t>(guest.rdx);
-  switch (decoded.info.mnemonic) {
-    case ZYDIS_MNEMONIC_IN: {
-      const ZydisDecodedOperand& from = decoded.operands[1];
-      const std::uint16_t at =
-          from.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? static_cast<std::uint16_t>(from.imm.value.u) : number;
-      write_register(guest, decoded.operands[0].reg.value, read_port(at, decoded.operands[0].size / 8U));
-      return;
-    }
-    case ZYDIS_MNEMONIC_OUT: {
-      const ZydisDecodedOperand& to = decoded.operands[0];
-      const std::uint16_t at =
-          to.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? static_cast<std::uint16_t>(to.imm.value.u) : number;
-      write_port(at, decoded.operands[1].size / 8U, read_register(guest, decoded.operands[1].reg.value));
-      return;
-    }
-    default:
-      if (!port_string(guest, decoded)) {
-        ending_ = Ending{Ending::Why::kUnsupported, 0, "string I/O\n" + vcpu.cpu->describe()};
-      }
-      return;
-  }
-}
-
-// INS and OUTS in 64-bit mode and without paging, element by element. A page that is not there is unsupported.
-bool PlainMachine::port_string(Vmsa& guest, const Decoded& decoded) {
-  const bool in = decoded.info.mnemonic == ZYDIS_MNEMONIC_INSB || decoded.info.mnemonic == ZYDIS_MNEMONIC_INSW ||
-                  decoded.info.mnemonic == ZYDIS_MNEMONIC_INSD;
-  const unsigned size = decoded.info.operand_width / 8U;
-  const bool repeated = (decoded.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
-  const std::uint64_t step = (guest.rflags & 1 << 10) != 0 ? std::uint64_t{0} - size : size;
-  std::uint64_t& pointer = in ? guest.rdi : guest.rsi;
-  const std::uint64_t base = in ? guest.es.base : guest.ds.base;
-  const auto number = static_cast<std::uint16_t>(guest.rdx);
-  for (std::uint64_t left = repeated ? guest.rcx : 1; left != 0; --left) {
-    const auto gpa = translate(guest, base + pointer);
-    if (!gpa) return false;
-    std::array<std::byte, 8> bytes{};
-    if (in) {
-      store(bytes.data(), read_port(number, size));
-      if (!memory_.write_shared(Gpa(*gpa), std::span(bytes).first(size))) return false;
+// Every access is answered at once: this machine has no user space.
+bool PlainMachine::Devices::port(const ghcb::PortAccess& access) {
+  for (std::size_t at = 0; at < access.data.size(); at += access.size) {
+    const auto element = access.data.subspan(at, access.size);
+    std::uint64_t value = 0;
+    if (access.in) {
+      value = machine.read_port(access.port, access.size);
+      std::memcpy(element.data(), &value, element.size());
     } else {
-      if (!memory_.read_shared(Gpa(*gpa), std::span(bytes).first(size))) return false;
-      write_port(number, size, sevisor::load<std::uint64_t>(bytes.data()));
+      std::memcpy(&value, element.data(), element.size());
+      machine.write_port(access.port, access.size, value);
     }
-    pointer += step;
-    if (repeated) guest.rcx = left - 1;
   }
   return true;
 }
 
-std::optional<std::uint64_t> PlainMachine::translate(const Vmsa& guest, std::uint64_t va) {
-  if ((guest.cr0 & emulator::kCr0Pg) == 0) return va & 0xffff'ffff;
-  if ((guest.efer & emulator::kEferLma) == 0) return std::nullopt;
-  constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
-  std::uint64_t table = guest.cr3 & kAddress;
-  for (unsigned shift = 39;; shift -= 9) {
-    std::uint64_t entry = 0;
-    const std::uint64_t at = table + (va >> shift & 0x1ff) * 8;
-    if (!memory_.read_shared(Gpa(at), std::as_writable_bytes(std::span(&entry, 1))) || (entry & 1) == 0) {
-      return std::nullopt;
-    }
-    if (shift == 12 || (shift <= 30 && (entry & 0x80) != 0)) {
-      const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
-      return (entry & kAddress & ~in_page) | (va & in_page);
-    }
-    table = entry & kAddress;
+bool PlainMachine::Devices::mmio(const ghcb::MmioAccess& access) {
+  if (access.write) {
+    (void)machine.chip_.write_mmio(index, access.gpa, access.data);
+  } else if (!machine.chip_.read_mmio(index, access.gpa, access.data)) {
+    std::ranges::fill(access.data, std::byte{0xff});
   }
+  return true;
+}
+
+void PlainMachine::Devices::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {
+  machine.inject(machine.vcpus_[index], vector, error_code);
 }
 
 void PlainMachine::write_port(std::uint16_t number, unsigned size, std::uint64_t value) {

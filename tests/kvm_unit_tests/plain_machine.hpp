@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/mapping.hpp"
-#include "emulation.hpp"
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/irqchip/irqchip.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/instruction_emulator.hpp"
 #include "emulator/kvm/msr_store.hpp"
 #include "emulator/memory/guest_memory.hpp"
 
@@ -41,12 +41,24 @@ class PlainMachine {
 
  private:
   enum class State { kRunning, kHalted, kWaitsForSipi };
+  // What a vCPU's accesses lead to.
+  struct Devices final : emulator::EmulatorClient {
+    Devices(PlainMachine& of, unsigned vcpu) : machine(of), index(vcpu) {}
+    bool port(const ghcb::PortAccess& access) override;
+    bool mmio(const ghcb::MmioAccess& access) override;
+    void inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override;
+    PlainMachine& machine;
+    unsigned index;
+  };
   struct Vcpu {
     std::unique_ptr<emulator::Cpu> cpu;
+    std::unique_ptr<Devices> devices;
+    std::unique_ptr<emulator::InstructionEmulator> instructions;
     std::vector<kvm_cpuid_entry2> cpuid;
     emulator::MsrStore msrs;
     State state = State::kRunning;
     std::uint64_t injection = 0;  // EVENTINJ for the next entry
+    bool nmi_masked = false;      // until IRET
   };
 
   void load(std::span<const std::byte> image, const std::string& command_line);
@@ -57,12 +69,8 @@ class PlainMachine {
   void slice(unsigned index);
   bool handle(unsigned index, const emulator::CpuExit& exit);  // false: the slice is over
   void emulate(unsigned index, const emulator::CpuExit& exit);
-  void port(emulator::Vmsa& guest, Vcpu& vcpu, const Decoded& decoded);
-  bool port_string(emulator::Vmsa& guest, const Decoded& decoded);
-  // A linear address in long mode or without paging; nothing if it is not mapped.
-  std::optional<std::uint64_t> translate(const emulator::Vmsa& guest, std::uint64_t va);
-  void msr(emulator::Vmsa& guest, unsigned index, bool write);
-  bool mmio(emulator::Vmsa& guest, unsigned index, const Decoded& decoded, std::uint64_t gpa);
+  void cannot_emulate(const Vcpu& vcpu, const emulator::CpuExit& exit);
+  bool msr(unsigned index, bool write);  // false: #GP
   void write_port(std::uint16_t number, unsigned size, std::uint64_t value);
   std::uint64_t read_port(std::uint16_t number, unsigned size);
   void trap_if_stepping(Vcpu& vcpu);

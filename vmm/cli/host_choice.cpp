@@ -51,16 +51,16 @@ std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kv
 }
 
 std::unique_ptr<kvm::Host> plain_host(const std::string& choice, kvm::Observer& observer) {
-  static constexpr const char* kTried = "run a plain guest";
-  if (choice == "emulated") {
-    throw Error(ExitCode::kHostCannot, kTried, "the emulated host runs SEV-ES guests only",
-                "Use --host kernel, or leave out --confidential none.");
-  }
+  if (choice == "emulated") return make_emulated_host(false, observer, false);
   auto kernel = kvm::make_kernel_host();
-  if (const auto reason = vmm::why_no_kvm(*kernel)) {
-    throw Error(ExitCode::kHostCannot, kTried, *reason, "Plain guests need /dev/kvm; 'sevisor doctor' looks at it.");
+  const auto reason = vmm::why_no_kvm(*kernel);
+  if (!reason) return vmm::make_tracing_host(std::move(kernel), observer);
+  if (choice == "kernel") {
+    throw Error(ExitCode::kHostCannot, "run a plain guest on this machine's kernel host", *reason,
+                "'sevisor doctor' looks at /dev/kvm; --host emulated does without.");
   }
-  return vmm::make_tracing_host(std::move(kernel), observer);
+  spdlog::warn("running on the emulated host: no KVM here ({})", *reason);
+  return make_emulated_host(false, observer, false);
 }
 
 }  // namespace sevisor::cli

@@ -18,8 +18,8 @@ void check_host_name(const std::string& host);
 [[nodiscard]] std::unique_ptr<kvm::Host> choose_host(const std::string& choice, bool known, kvm::Observer& observer,
                                                      bool check);
 
-// The host of a plain guest: the kernel's, whatever its processor. The emulated one runs encrypted guests only. Throws
-// Error (kHostCannot).
+// The host of a plain guest: the kernel's, whatever its processor, or the emulated one, which is said when `auto` falls
+// back. Throws Error (kHostCannot).
 [[nodiscard]] std::unique_ptr<kvm::Host> plain_host(const std::string& choice, kvm::Observer& observer);
 
 }  // namespace sevisor::cli

@@ -251,7 +251,7 @@ void add_options(CLI::App* run, RunOptions& options) {
       ->type_name("on|off")
       ->capture_default_str();
   run->add_option("--confidential", options.confidential,
-                  "none: a plain guest on the same machine, nothing encrypted or measured, on the kernel's host")
+                  "none: a plain guest on the same machine, nothing encrypted or measured")
       ->type_name("sev-es|none")
       ->capture_default_str();
   run->add_option("--init-api", options.init_api,
