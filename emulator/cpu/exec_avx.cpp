@@ -81,6 +81,12 @@ const Op* op_zero(Core& core, const Op* op) {
   return next(core, op);
 }
 
+// VPEXTRQ and VPINSRQ: VEX.W is not just ignored in 32-bit code, as Zydis takes it to be.
+bool is_64_bit_only(const Insn& insn) {
+  const bool named = insn.info.mnemonic == ZYDIS_MNEMONIC_VPEXTRD || insn.info.mnemonic == ZYDIS_MNEMONIC_VPINSRD;
+  return named && insn.info.raw.vex.W != 0;
+}
+
 }  // namespace
 
 bool select_avx(Insn& insn, Op& op) {
@@ -108,6 +114,11 @@ bool select_avx(Insn& insn, Op& op) {
       return select_sse(insn, op);
     default:
       break;
+  }
+  if (is_64_bit_only(insn)) {
+    insn.ends_block = true;
+    op.fn = op_undefined;
+    return true;
   }
   if (select_avx_masked(insn, op)) return true;
   StubTraits traits;

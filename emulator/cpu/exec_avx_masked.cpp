@@ -47,8 +47,8 @@ const Op* op_masked_store(Core& core, const Op* op) {
   return next(core, op);
 }
 
-// --- gathers: elements are loaded one after another, each done for good when its mask bit is cleared, so that a fault
-// in the middle can be taken up again (APM vol. 4, VGATHERDPD)
+// --- gathers: elements are loaded one after another, each done for good when its mask element is cleared, so that a
+// fault in the middle can be taken up again (APM vol. 4, VGATHERDPD). What lies behind it is as it was then.
 
 // dst: destination; src: index register; aux: mask; imm: number of elements; bits: bytes of the longer vector.
 template <class T, class Index>
@@ -57,25 +57,22 @@ const Op* op_gather(Core& core, const Op* op) {
   const std::size_t count = op->imm;
   auto& mask = core.vec.ymm[op->aux];
   auto& to = core.vec.ymm[op->dst];
-  // Every element of the mask becomes all ones or zero at the start.
-  for (std::size_t i = 0; i < op->bits / sizeof(T); ++i) {
-    store(mask.data() + i * sizeof(T), chosen<T>(core, op->aux, i) ? static_cast<T>(~T{0}) : T{0});
-  }
   const auto clear_from = [](auto& vector, std::size_t at) { std::memset(vector.data() + at, 0, kYmmBytes - at); };
-  clear_from(mask, op->bits);
   for (std::size_t i = 0; i < count; ++i) {
-    if (!chosen<T>(core, op->aux, i)) continue;
+    if (!chosen<T>(core, op->aux, i)) {
+      store(mask.data() + i * sizeof(T), T{0});
+      continue;
+    }
     const auto index = static_cast<std::int64_t>(load<Index>(core.vec.ymm[op->src].data() + i * sizeof(Index)));
     const std::uint64_t offset =
         core.gpr[op->base] + (static_cast<std::uint64_t>(index) << op->scale) + static_cast<std::uint64_t>(op->disp);
     T element{};
     if (!core.read((offset & op->address_mask) + core.gpr[op->segment], element)) return core.fault();
     store(to.data() + i * sizeof(T), element);
-    clear_from(to, op->bits);
     store(mask.data() + i * sizeof(T), T{0});
   }
   clear_from(to, count * sizeof(T));
-  clear_from(mask, count * sizeof(T));
+  clear_from(mask, 0);
   return next(core, op);
 }
 

@@ -87,13 +87,39 @@ const Op* jump_if_counter_zero(Core& core, const Op* op) {
 }
 
 template <Loop kLoop>
-bool select_loop(Insn& insn, Op& op) {
+bool place_loop(Insn& insn, Op& op) {
   insn.last = true;
   place_target(insn, op);
   return with_size_from_16(insn.info.address_width, [&]<class C>() {
     op.fn = loop<C, kLoop>;
     return true;
   });
+}
+bool select_loop(Insn& insn, Op& op) { return place_loop<Loop::kAlways>(insn, op); }
+
+// The last of REP's prefixes; 0 if there is none.
+unsigned last_repeat_prefix(const Insn& insn) {
+  constexpr unsigned kRepne = 0xf2;
+  constexpr unsigned kRep = 0xf3;
+  unsigned found = 0;
+  for (std::size_t n = 0; n < insn.info.raw.prefix_count; ++n) {
+    const unsigned value = insn.info.raw.prefixes[n].value;
+    if (value == kRepne || value == kRep) found = value;
+  }
+  return found;
+}
+
+// On AMD's processors a prefix of REP's takes the place of the opcode's own condition.
+template <Loop kLoop>
+bool select_loop_if(Insn& insn, Op& op) {
+  switch (last_repeat_prefix(insn)) {
+    case 0xf2:
+      return place_loop<Loop::kWhileNotZero>(insn, op);
+    case 0xf3:
+      return place_loop<Loop::kWhileZero>(insn, op);
+    default:
+      return place_loop<kLoop>(insn, op);
+  }
 }
 template <class C>
 bool select_counter_zero(Insn& insn, Op& op) {
@@ -112,17 +138,15 @@ const Op* call_direct(Core& core, const Op* op) {
   return core.jump_linked(op, target_of(core, op));
 }
 
-// The return address is written before the target is checked, as processors do.
 template <class T, class S, At kSrc>
 const Op* call_indirect(Core& core, const Op* op) {
   T target{};
   if (!read_source<T, kSrc>(core, op, target)) return core.fault();
-  const std::uint64_t before = core.gpr[kRegRsp];
-  if (!push<T, S>(core, static_cast<T>(core.rip_after(op)))) return core.fault();
   if (!valid_target(target)) {
-    core.gpr[kRegRsp] = before;
-    return core.fault(kVectorGp, 0);
+    // Nothing is pushed, but a fault of the stack comes first.
+    return can_push<T, S>(core) ? core.fault(kVectorGp, 0) : core.fault();
   }
+  if (!push<T, S>(core, static_cast<T>(core.rip_after(op)))) return core.fault();
   return core.jump(target);
 }
 
@@ -170,11 +194,9 @@ const Op* bound(Core& core, const Op* op) {
   const std::uint64_t va = core.address(op);
   const T index = static_cast<T>(core.reg<Bits>(op->dst));
   Bits lower{};
-  if (!core.read<Bits>(va, lower)) return core.fault();
-  if (index < static_cast<T>(lower)) return core.fault(kVectorBr);
   Bits upper{};
-  if (!core.read<Bits>(va + sizeof(T), upper)) return core.fault();
-  if (index > static_cast<T>(upper)) return core.fault(kVectorBr);
+  if (!core.read<Bits>(va, lower) || !core.read<Bits>(va + sizeof(T), upper)) return core.fault();
+  if (index < static_cast<T>(lower) || index > static_cast<T>(upper)) return core.fault(kVectorBr);
   return next(core, op);
 }
 
@@ -201,9 +223,9 @@ void add_control(SelectorTable& table) {
                                 ZYDIS_MNEMONIC_JL, ZYDIS_MNEMONIC_JNL, ZYDIS_MNEMONIC_JLE, ZYDIS_MNEMONIC_JNLE}) {
     table[m] = select_jump_if;
   }
-  table[ZYDIS_MNEMONIC_LOOP] = select_loop<Loop::kAlways>;
-  table[ZYDIS_MNEMONIC_LOOPE] = select_loop<Loop::kWhileZero>;
-  table[ZYDIS_MNEMONIC_LOOPNE] = select_loop<Loop::kWhileNotZero>;
+  table[ZYDIS_MNEMONIC_LOOP] = select_loop;
+  table[ZYDIS_MNEMONIC_LOOPE] = select_loop_if<Loop::kWhileZero>;
+  table[ZYDIS_MNEMONIC_LOOPNE] = select_loop_if<Loop::kWhileNotZero>;
   table[ZYDIS_MNEMONIC_JCXZ] = select_counter_zero<std::uint16_t>;
   table[ZYDIS_MNEMONIC_JECXZ] = select_counter_zero<std::uint32_t>;
   table[ZYDIS_MNEMONIC_JRCXZ] = select_counter_zero<std::uint64_t>;

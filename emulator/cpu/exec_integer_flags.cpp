@@ -79,6 +79,16 @@ bool select_rdpid(Insn& insn, Op& op) {
   return true;
 }
 
+// 0F 0D with a register in place of the line to fetch, which Zydis takes for a NOP.
+bool select_nop(Insn& insn, Op& op) {
+  constexpr unsigned kPrefetchw = 0x0d;
+  const bool undefined = insn.info.opcode_map == ZYDIS_OPCODE_MAP_0F && insn.info.opcode == kPrefetchw;
+  if (!undefined) return select_fixed<no_operation>(insn, op);
+  insn.ends_block = true;
+  op.fn = op_undefined;
+  return true;
+}
+
 }  // namespace
 
 void add_flag_operations(SelectorTable& table) {
@@ -92,11 +102,12 @@ void add_flag_operations(SelectorTable& table) {
   table[ZYDIS_MNEMONIC_SALC] = select_fixed<carry_to_al>;
   // Hints, and what shadow stacks make of NOPs where they exist: here they do not.
   for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_NOP, ZYDIS_MNEMONIC_ENDBR32, ZYDIS_MNEMONIC_ENDBR64, ZYDIS_MNEMONIC_RDSSPD,
-        ZYDIS_MNEMONIC_RDSSPQ, ZYDIS_MNEMONIC_PREFETCH, ZYDIS_MNEMONIC_PREFETCHW, ZYDIS_MNEMONIC_PREFETCHWT1,
-        ZYDIS_MNEMONIC_PREFETCHNTA, ZYDIS_MNEMONIC_PREFETCHT0, ZYDIS_MNEMONIC_PREFETCHT1, ZYDIS_MNEMONIC_PREFETCHT2}) {
+       {ZYDIS_MNEMONIC_ENDBR32, ZYDIS_MNEMONIC_ENDBR64, ZYDIS_MNEMONIC_RDSSPD, ZYDIS_MNEMONIC_RDSSPQ,
+        ZYDIS_MNEMONIC_PREFETCH, ZYDIS_MNEMONIC_PREFETCHW, ZYDIS_MNEMONIC_PREFETCHWT1, ZYDIS_MNEMONIC_PREFETCHNTA,
+        ZYDIS_MNEMONIC_PREFETCHT0, ZYDIS_MNEMONIC_PREFETCHT1, ZYDIS_MNEMONIC_PREFETCHT2}) {
     table[m] = select_fixed<no_operation>;
   }
+  table[ZYDIS_MNEMONIC_NOP] = select_nop;
   table[ZYDIS_MNEMONIC_RDRAND] = select_random;
   table[ZYDIS_MNEMONIC_RDSEED] = select_random;
   table[ZYDIS_MNEMONIC_RDPID] = select_rdpid;

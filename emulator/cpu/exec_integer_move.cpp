@@ -52,6 +52,15 @@ bool select_move(Insn& insn, Op& op) {
   });
 }
 
+// MOVSXD with an operand of 16 bits: all 32 bits of the source are read.
+template <At kSrc>
+const Op* extend_from_wider(Core& core, const Op* op) {
+  std::uint32_t value{};
+  if (!read_source<std::uint32_t, kSrc>(core, op, value)) return core.fault();
+  core.set_reg<std::uint16_t>(op->dst, static_cast<std::uint16_t>(value));
+  return next(core, op);
+}
+
 template <class To, class From, At kSrc>
 const Op* extend(Core& core, const Op* op) {
   From value{};
@@ -66,9 +75,14 @@ const Op* extend(Core& core, const Op* op) {
 template <bool kSigned>
 bool select_extend(Insn& insn, Op& op) {
   op.dst = register_of(insn, 0);
+  if (size_of(insn, 0) < size_of(insn, 1)) {
+    return with_place(insn, 1, &Op::src, op, [&]<At kSrc>() {
+      op.fn = extend_from_wider<kSrc>;
+      return true;
+    });
+  }
   return with_size_from_16(size_of(insn, 0), [&]<class To>() {
-    // MOVSXD of 16 bits has a source of 16 bits, though Zydis says 32.
-    return with_size(std::min(size_of(insn, 0), size_of(insn, 1)), [&]<class From>() {
+    return with_size(size_of(insn, 1), [&]<class From>() {
       using Source = std::conditional_t<kSigned, std::make_signed_t<From>, From>;
       return with_place(insn, 1, &Op::src, op, [&]<At kSrc>() {
         op.fn = extend<To, Source, kSrc>;

@@ -19,8 +19,11 @@ Field field_of(std::uint64_t length, std::uint64_t index) {
 
 std::uint64_t low(const Core& core, unsigned n) { return load<std::uint64_t>(core.vec.ymm[n].data()); }
 std::uint64_t high(const Core& core, unsigned n) { return load<std::uint64_t>(core.vec.ymm[n].data() + 8); }
-// The upper half is undefined: it stays.
-void set_low(Core& core, unsigned n, std::uint64_t value) { store(core.vec.ymm[n].data(), value); }
+// The manual leaves the upper half undefined, Milan clears it.
+void set_low(Core& core, unsigned n, std::uint64_t value) {
+  store(core.vec.ymm[n].data(), value);
+  store(core.vec.ymm[n].data() + 8, std::uint64_t{0});
+}
 
 void extract(Core& core, unsigned dst, Field f) { set_low(core, dst, low(core, dst) >> f.index & f.mask()); }
 void insert(Core& core, unsigned dst, std::uint64_t value, Field f) {

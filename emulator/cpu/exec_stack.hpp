@@ -32,6 +32,13 @@ template <class T, class S>
   return true;
 }
 
+// False: push() would fault, which is noted.
+template <class T, class S>
+[[nodiscard]] inline bool can_push(Core& core) noexcept {
+  const S sp = static_cast<S>(core.reg<S>(kOffsetRsp) - sizeof(T));
+  return core.probe_write(stack_address<S>(core, sp), sizeof(T)) || core.stack_fault();
+}
+
 [[nodiscard]] inline unsigned stack_bits(const Insn& insn) {
   constexpr unsigned kStackBig = 4;  // Core::mode_bits()
   if (insn.code64()) return 64;

@@ -45,29 +45,24 @@ const Op* op_x87(Core& core, const Op* op) {
   return next(core, op);
 }
 
-// The forms that write memory, with an exception unmasked: any but for an inexact result keeps it from storing (APM
-// vol. 1, 6.8.3), and comes before the page's.
-[[gnu::noinline]] bool store_unmasked(Core& core, const Op* op, std::uint64_t va) {
-  const VectorState before = core.vec;
-  static_cast<void>(call_x87_stub(core, op, core.vec.operand.data()));
-  const unsigned unmasked = x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kX87Exceptions;
-  if ((unmasked & ~kInexact) != 0 || core.write_slow(va, core.vec.operand.data(), op->bits)) return true;
-  core.vec = before;
-  return false;
+// Of the forms that write memory: an unmasked exception, any but for an inexact result, keeps them from storing (APM
+// vol. 1, 6.8.3).
+bool keeps_from_storing(const Core& core) {
+  return (x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kX87Exceptions & ~kInexact) != 0;
 }
 
 const Op* op_x87_store(Core& core, const Op* op) {
   if (!available_and_quiet(core)) return core.fault();
   const std::uint64_t va = core.address(op);
-  if (!x87_all_masked(core.vec)) {
-    return_units(core.vec);
-    if (!store_unmasked(core, op, va)) return core.fault();
-  } else if (std::byte* direct = core.poke(va, op->bits)) {
+  const bool masked = x87_all_masked(core.vec);
+  if (std::byte* direct = masked ? core.poke(va, op->bits) : nullptr) {
     static_cast<void>(call_x87_stub(core, op, direct));
   } else {
+    // The page is looked at before the number, as AMD's processors do.
     if (!core.aligned(va, op->bits) || !core.probe_write(va, op->bits)) return core.fault();
     static_cast<void>(call_x87_stub(core, op, core.vec.operand.data()));
-    if (!core.write_slow(va, core.vec.operand.data(), op->bits)) return core.fault();
+    const bool stores = masked || !keeps_from_storing(core);
+    if (stores && !core.write_slow(va, core.vec.operand.data(), op->bits)) return core.fault();
   }
   note_pointers(core, op, va);
   return next(core, op);

@@ -99,14 +99,15 @@ struct Environment {
 bool protected_format(const Core& core) { return (core.cr0 & kCr0Pe) != 0; }
 
 void put_environment(const Core& core, std::size_t width, std::byte* to) {
+  const X87Pointers last = last_pointers(core.vec);
   const Environment e{.fcw = x87_field(core, kFxFcw),
                       .fsw = x87_field(core, kFxFsw),
                       .tags = full_tags(core),
-                      .ip = load<std::uint64_t>(core.vec.x87.data() + kFxRip),
-                      .opcode = x87_field(core, kFxFop) & kFopMask,
-                      .cs = core.vec.x87_cs,
-                      .dp = load<std::uint64_t>(core.vec.x87.data() + kFxDp),
-                      .ds = core.vec.x87_ds};
+                      .ip = last.instruction,
+                      .opcode = last.opcode,
+                      .cs = last.cs,
+                      .dp = last.data,
+                      .ds = last.ds};
   std::array<std::uint64_t, kFields> fields{e.fcw, e.fsw, e.tags, e.ip, e.cs, e.dp, e.ds};
   constexpr std::uint64_t kUnused = 0xffff0000;
   if (protected_format(core)) {

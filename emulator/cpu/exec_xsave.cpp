@@ -43,10 +43,14 @@ bool area_aligned(Core& core, std::uint64_t va, std::uint64_t alignment) {
 constexpr std::size_t kSelector = 4;  // from the offset before it, where pointers have 32 bits
 
 void put_x87(const VectorState& v, std::byte* area, bool wide) {
-  std::memcpy(area, v.x87.data(), kFxMxcsr);
+  const X87Pointers last = pointers_of_error(v);
+  std::memcpy(area, v.x87.data(), kFxFop);
+  store(area + kFxFop, last.opcode);
+  store(area + kFxRip, last.instruction);
+  store(area + kFxDp, last.data);
   if (!wide) {
-    store(area + kFxRip + kSelector, std::uint32_t{v.x87_cs});
-    store(area + kFxDp + kSelector, std::uint32_t{v.x87_ds});
+    store(area + kFxRip + kSelector, std::uint32_t{last.cs});
+    store(area + kFxDp + kSelector, std::uint32_t{last.ds});
   }
   for (unsigned i = 0; i < 8; ++i) {
     std::memset(area + kFxSt + 16 * i, 0, 16);
@@ -64,6 +68,12 @@ void put_avx(const VectorState& v, std::byte* area, unsigned count) {
   for (unsigned i = 0; i < count; ++i) std::memcpy(area + 16 * i, v.ymm[i].data() + 16, 16);
 }
 
+// x87's pointers have the bits of a linear address.
+std::uint64_t kept_of_pointer(std::uint64_t value) {
+  constexpr unsigned kAbove = 16;
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(value << kAbove) >> kAbove);
+}
+
 void take_x87(VectorState& v, const std::byte* area, bool wide) {
   constexpr unsigned kFcwWritable = 0x1f3f;
   constexpr unsigned kFcwFixed = 0x40;
@@ -75,9 +85,11 @@ void take_x87(VectorState& v, const std::byte* area, bool wide) {
   store(v.x87.data() + kFxFsw, static_cast<std::uint16_t>(fsw | ((fsw & ~fcw & kExceptions) != 0 ? kSummary : 0)));
   store(v.x87.data() + kFxFtw, std::uint16_t{load<std::uint8_t>(area + kFxFtw)});
   store(v.x87.data() + kFxFop, static_cast<std::uint16_t>(load<std::uint16_t>(area + kFxFop) & 0x7ff));
-  const std::uint64_t mask = wide ? ~std::uint64_t{0} : 0xffffffff;
-  store(v.x87.data() + kFxRip, load<std::uint64_t>(area + kFxRip) & mask);
-  store(v.x87.data() + kFxDp, load<std::uint64_t>(area + kFxDp) & mask);
+  const auto pointer = [&](std::size_t at) {
+    return wide ? kept_of_pointer(load<std::uint64_t>(area + at)) : load<std::uint32_t>(area + at);
+  };
+  store(v.x87.data() + kFxRip, pointer(kFxRip));
+  store(v.x87.data() + kFxDp, pointer(kFxDp));
   v.x87_cs = wide ? 0 : load<std::uint16_t>(area + kFxRip + kSelector);
   v.x87_ds = wide ? 0 : load<std::uint16_t>(area + kFxDp + kSelector);
   for (unsigned i = 0; i < 8; ++i) std::memcpy(v.x87.data() + kFxSt + 16 * i, area + kFxSt + 16 * i, 10);

@@ -85,6 +85,38 @@ inline std::uint16_t x87_status(const VectorState& state) noexcept {
   return fsw;
 }
 
+// An unmasked exception waits for the next instruction that looks. FSW in the image may be old only while all are
+// masked.
+inline bool x87_pending(const VectorState& state) noexcept {
+  return (load<std::uint16_t>(state.x87.data() + kFxFsw) & ~load<std::uint16_t>(state.x87.data() + kFxFcw) &
+          kX87Exceptions) != 0;
+}
+
+// Opcode and addresses of the last x87 instruction.
+struct X87Pointers {
+  std::uint16_t opcode = 0;
+  std::uint64_t instruction = 0;
+  std::uint64_t data = 0;
+  std::uint16_t cs = 0;
+  std::uint16_t ds = 0;
+};
+// As FNSTENV and FNSAVE store them.
+inline X87Pointers last_pointers(const VectorState& state) noexcept {
+  constexpr std::uint16_t kOpcode = 0x7ff;
+  const std::byte* image = state.x87.data();
+  return {.opcode = static_cast<std::uint16_t>(load<std::uint16_t>(image + kFxFop) & kOpcode),
+          .instruction = load<std::uint64_t>(image + kFxRip),
+          .data = load<std::uint64_t>(image + kFxDp),
+          .cs = state.x87_cs,
+          .ds = state.x87_ds};
+}
+// As FXSAVE and XSAVE and their like store them: zero unless an exception is pending (APM vol. 2, 11.4.4; CPUID
+// Fn8000_0008 EBX[2] says that they are always written). FNSTENV and an FLDCW that unmasks an older flag still show
+// them.
+inline X87Pointers pointers_of_error(const VectorState& state) noexcept {
+  return x87_pending(state) ? last_pointers(state) : X87Pointers{};
+}
+
 // Everything back: the flags raised since go into the guest's MXCSR, its x87 registers into their image.
 inline void return_units(VectorState& state) noexcept {
   return_x87(state);

@@ -30,6 +30,12 @@ enum StubFlag : std::uint8_t {
   kStubMmx = 64,       // MMX registers: runs under x87's rules too
   kStubVex = 128,      // VEX-encoded: runs under AVX's rules
 };
+// Op::rep bits of the same.
+enum StubRule : std::uint8_t {
+  kStubIgnoresFtz = 1,
+  kStubStoresFirst = 2,  // the page of a store is looked at before its numbers
+  kStubMayMisalign = 4,  // the guest's operand may be misaligned; the host's processor may want it aligned
+};
 inline constexpr std::size_t kStubFlagsOffset = 120;  // in VectorState::operand
 
 // MXCSR (APM vol. 1, 4.2.2); more of it in host_unit.hpp.
@@ -64,11 +70,7 @@ SEVISOR_CALLS_STUB inline std::uint64_t call_stub(Core& core, const Op* op, std:
 inline void set_x87_field(Core& core, std::size_t offset, unsigned value) {
   store(core.vec.x87.data() + offset, static_cast<std::uint16_t>(value));
 }
-// An exception is unmasked and waits for the next instruction that looks. FSW in the image may be old only while all
-// are masked.
-[[nodiscard]] inline bool x87_pending(const Core& core) {
-  return (x87_field(core, kFxFsw) & ~x87_field(core, kFxFcw) & kX87Exceptions) != 0;
-}
+[[nodiscard]] inline bool x87_pending(const Core& core) { return x87_pending(core.vec); }
 // Runs a stub that uses x87 or MMX registers. They stay in the host's unit unless an exception is unmasked, which would
 // strike at the host's next instruction that looks.
 inline std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) {
@@ -83,9 +85,9 @@ inline std::uint64_t call_x87_stub(Core& core, const Op* op, std::byte* memory) 
 
 // What make_stub() found about the instruction.
 struct StubTraits {
-  bool floating = false;  // uses MXCSR, may raise #XF
-  bool xmm = false;       // names an XMM register
-  bool ignores_ftz = false;
+  bool floating = false;   // uses MXCSR, may raise #XF
+  bool xmm = false;        // names an XMM register
+  std::uint8_t rules = 0;  // StubRule
 };
 // Writes the host code that runs `insn`, and fills op.imm (the stub), op.aux, op.bits and the memory operand. false for
 // a form it cannot express.

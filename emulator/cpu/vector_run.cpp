@@ -25,7 +25,6 @@ enum class Unit : std::uint8_t {
   kMmx,
   kMmxAndSse,  // names registers of both
 };
-constexpr std::uint8_t kIgnoresFtz = 1;  // Op::rep
 
 constexpr bool has_mmx(Unit unit) { return unit == Unit::kMmx || unit == Unit::kMmxAndSse; }
 
@@ -40,14 +39,15 @@ bool available(Core& core) {
 }
 
 // Where the stub finds its memory operand: in the guest's page if that is at hand, else a copy. nullptr: a fault is
-// noted. A floating-point store raises its exceptions before those of the page.
+// noted. A floating-point store raises its exceptions before those of the page, but for VCVTPS2PH on AMD's processors.
 template <bool kFloat>
 std::byte* locate(Core& core, const Op* op) {
   const std::uint64_t va = core.address(op);
   constexpr std::uint64_t kAlignment = 16;
   const bool aligned = (va & (kAlignment - 1)) == 0;
   // MXCSR.MM waives it.
-  if ((op->aux & kStubAligned) != 0 && !aligned && (core.vec.mxcsr & kMxcsrMisaligned) == 0) {
+  const bool must = (op->aux & kStubAligned) != 0 && (op->rep & kStubMayMisalign) == 0;
+  if (must && !aligned && (core.vec.mxcsr & kMxcsrMisaligned) == 0) {
     static_cast<void>(core.raise(kVectorGp, 0));
     return nullptr;
   }
@@ -58,7 +58,7 @@ std::byte* locate(Core& core, const Op* op) {
     }
     return core.read_slow(va, copy, op->bits) ? copy : nullptr;
   }
-  if (kFloat) return copy;
+  if (kFloat) return (op->rep & kStubStoresFirst) == 0 || core.probe_write(va, op->bits) ? copy : nullptr;
   if (std::byte* direct = core.poke(va, op->bits)) return direct;
   return core.probe_write(va, op->bits) ? copy : nullptr;
 }
@@ -104,7 +104,8 @@ template <Unit kUnit>
     // Unmasked, a tiny result traps even if it is exact; masked, only flush-to-zero shows it, which VCVTPS2PH ignores.
     undo();
     std::uint32_t with_ftz = kUnderflow;
-    if (op->rep != kIgnoresFtz) static_cast<void>(call_masked<kUnit>(core, op, memory, before | kMxcsrFtz, with_ftz));
+    if ((op->rep & kStubIgnoresFtz) == 0)
+      static_cast<void>(call_masked<kUnit>(core, op, memory, before | kMxcsrFtz, with_ftz));
     traps = (with_ftz & kUnderflow) != 0;
     if (!traps) {
       undo();
@@ -159,7 +160,7 @@ Handler handler(bool floating) {
 }  // namespace
 
 void use_stub(const StubTraits& traits, Op& op) {
-  if (traits.ignores_ftz) op.rep = kIgnoresFtz;
+  op.rep = traits.rules;
   if ((op.aux & kStubMmx) != 0) {
     op.fn = traits.xmm ? handler<Unit::kMmxAndSse>(traits.floating) : handler<Unit::kMmx>(traits.floating);
   } else if ((op.aux & kStubVex) != 0) {

@@ -283,13 +283,39 @@ bool needs_alignment(const Insn& insn, const Uses& uses) {
   }
 }
 
+// Of their 16 bytes in memory these legacy forms read the lower half alone. It shows where MXCSR.MM lets the operand
+// cross into another page.
+bool reads_half(const Insn& insn, const Uses& uses) {
+  if (uses.vex || uses.memory->size != 128) return false;
+  switch (insn.info.mnemonic) {
+    case ZYDIS_MNEMONIC_PSLLW:
+    case ZYDIS_MNEMONIC_PSLLD:
+    case ZYDIS_MNEMONIC_PSLLQ:
+    case ZYDIS_MNEMONIC_PSRLW:
+    case ZYDIS_MNEMONIC_PSRLD:
+    case ZYDIS_MNEMONIC_PSRLQ:
+    case ZYDIS_MNEMONIC_PSRAW:
+    case ZYDIS_MNEMONIC_PSRAD:
+    case ZYDIS_MNEMONIC_PUNPCKLBW:
+    case ZYDIS_MNEMONIC_PUNPCKLWD:
+    case ZYDIS_MNEMONIC_PUNPCKLDQ:
+    case ZYDIS_MNEMONIC_PUNPCKLQDQ:
+    case ZYDIS_MNEMONIC_UNPCKLPS:
+    case ZYDIS_MNEMONIC_UNPCKLPD:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 bool make_stub(const Insn& insn, Op& op, StubTraits& traits) {
   Uses uses;
   if (!collect(insn, uses)) return false;
   traits.floating = is_float(insn);
-  traits.ignores_ftz = insn.info.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH;
+  if (insn.info.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH) traits.rules |= kStubIgnoresFtz | kStubStoresFirst;
+  if (insn.info.meta.isa_ext == ZYDIS_ISA_EXT_SHA) traits.rules |= kStubMayMisalign;
   traits.xmm = !uses.vectors_read.empty();
 
   Code code;
@@ -316,7 +342,7 @@ bool make_stub(const Insn& insn, Op& op, StubTraits& traits) {
                                      (uses.mmx ? kStubMmx : 0) | (uses.vex ? kStubVex : 0));
   if (uses.memory != nullptr) {
     set_memory(insn, *uses.memory, op);
-    op.bits = static_cast<std::uint8_t>(uses.memory->size / 8);
+    op.bits = static_cast<std::uint8_t>(uses.memory->size / (reads_half(insn, uses) ? 16 : 8));
     op.aux |= static_cast<std::uint8_t>(kStubMemory | (reads(*uses.memory) ? kStubReads : 0) |
                                         (writes(*uses.memory) ? kStubWrites : 0) |
                                         (needs_alignment(insn, uses) ? kStubAligned : 0));

@@ -91,6 +91,10 @@ struct Engine::Impl {
   }
   void keep_vector(Registers& r) const {
     r.fx = core->vec.x87;
+    const X87Pointers last = pointers_of_error(core->vec);
+    store(r.fx.data() + kFxFop, last.opcode);
+    store(r.fx.data() + kFxRip, last.instruction);
+    store(r.fx.data() + kFxDp, last.data);
     store<std::uint32_t>(r.fx.data() + kFxMxcsr, core->vec.mxcsr);
     for (std::size_t n = 0; n < 16; ++n) {
       std::memcpy(r.fx.data() + kFxXmm + n * 16, core->vec.ymm[n].data(), 16);

@@ -105,7 +105,7 @@ bool integer_wanted(const Encoding& e) {
   return true;
 }
 
-bool integer_result_undefined(Mode mode, const Encoding& e, const Machine& before) {
+bool integer_result_undefined(const Encoding& e, const Machine& before) {
   switch (e.info.mnemonic) {
     case ZYDIS_MNEMONIC_BSWAP:
       return e.operands[0].size == 16;
@@ -116,9 +116,7 @@ bool integer_result_undefined(Mode mode, const Encoding& e, const Machine& befor
       return e.operands[0].size == 16 && (count & 31) > 16;
     }
     default:
-      // Whether a repetition of none clears the upper halves.
-      return e.info.meta.category == ZYDIS_CATEGORY_STRINGOP && mode == Mode::k64 && e.info.address_width == 32 &&
-             static_cast<std::uint32_t>(before.regs.gpr[1]) == 0;
+      return false;
   }
 }
 
@@ -140,12 +138,6 @@ void forgive_integer(const Encoding& e, const Machine& native, Machine& engine) 
   constexpr int kPageFault = 14;
   constexpr std::uint32_t kPresent = 1;
   if (native.exception == kPageFault && (native.cr2 >> 63) != 0) engine.error |= native.error & kPresent;
-  // Repeated instructions that fault at once: whether 32-bit registers lose their upper halves.
-  if (e.info.meta.category == ZYDIS_CATEGORY_STRINGOP && e.info.address_width == 32) {
-    for (const std::size_t r : {1, 6, 7}) {
-      if (((native.regs.gpr[r] ^ engine.regs.gpr[r]) & 0xffffffff) == 0) engine.regs.gpr[r] = native.regs.gpr[r];
-    }
-  }
 }
 
 void narrow(Mode mode, Machine& m) {

@@ -10,7 +10,7 @@ namespace sevisor::cpu_diff {
 [[nodiscard]] bool integer_wanted(const Encoding& e);
 
 // Registers and memory that the manuals leave undefined after this instruction.
-[[nodiscard]] bool integer_result_undefined(Mode mode, const Encoding& e, const Machine& before);
+[[nodiscard]] bool integer_result_undefined(const Encoding& e, const Machine& before);
 
 // Takes what processors do differently from each other when an instruction faults out of the comparison.
 void forgive_integer(const Encoding& e, const Machine& native, Machine& engine);

@@ -38,6 +38,8 @@ bool host_runs(ZydisISAExt extension) {
       return __builtin_cpu_supports("ssse3") != 0;
     case ZYDIS_ISA_EXT_SSE4:
       return __builtin_cpu_supports("sse4.2") != 0;
+    case ZYDIS_ISA_EXT_SSE4A:
+      return has_leaf(0x80000001, 2, 6);
     case ZYDIS_ISA_EXT_AES:
       return __builtin_cpu_supports("aes") != 0;
     case ZYDIS_ISA_EXT_PCLMULQDQ:
@@ -140,12 +142,6 @@ void forgive_image(Mode mode, const Encoding& e, const Machine& before, Machine&
   std::byte* ours = saved_area(e, before, engine);
   if (ours == nullptr) return;
   std::byte* theirs = saved_area(e, before, native);
-  // MXCSR_MASK, where it was written at all: AMD's has MM.
-  constexpr std::size_t kMask = 28;
-  constexpr std::uint32_t kMm = 0x20000;
-  const auto mask = load<std::uint32_t>(ours + kMask);
-  if (mask != load<std::uint32_t>(before.data.data() + (ours - engine.data.data()) + kMask))
-    store(ours + kMask, mask & ~kMm);
   if (e.info.meta.isa_ext == ZYDIS_ISA_EXT_SSE) return;
   // A processor may take a component in its initial state for one that is in use, and then writes it.
   constexpr std::size_t kHeader = 512;
@@ -196,14 +192,6 @@ bool vector_wanted(const Encoding& e) {
 }
 
 void forgive_vector(Mode mode, const Encoding& e, const Machine& before, Machine& native, Machine& engine) {
-  // How many bits of the x87 instruction pointer are kept: those of a linear address.
-  if (e.info.mnemonic == ZYDIS_MNEMONIC_FXRSTOR64 || e.info.mnemonic == ZYDIS_MNEMONIC_XRSTOR64) {
-    constexpr std::size_t kFip = 8;
-    constexpr unsigned kAbove = 16;
-    const auto ours = load<std::uint64_t>(engine.regs.fx.data() + kFip);
-    const auto theirs = load<std::uint64_t>(native.regs.fx.data() + kFip);
-    if (((ours ^ theirs) << kAbove) == 0) store(engine.regs.fx.data() + kFip, theirs);
-  }
   if (native.exception == kNoException && engine.exception == kNoException)
     forgive_image(mode, e, before, native, engine);
   const bool pieces = in_pieces(e);

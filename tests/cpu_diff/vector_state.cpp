@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.hpp"
+#include "tests/cpu_diff/vendor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -13,7 +14,9 @@ namespace {
 constexpr std::size_t kFcw = 0;
 constexpr std::size_t kFsw = 2;
 constexpr std::size_t kFtw = 4;
+constexpr std::size_t kFop = 6;
 constexpr std::size_t kFip = 8;
+constexpr std::size_t kFdp = 16;
 constexpr std::size_t kSt = 32;
 constexpr std::size_t kStSize = 10;
 constexpr std::uint16_t kX87Flags = 0x3f;
@@ -122,6 +125,10 @@ void fill(Random& random, Style style, std::span<std::byte> to) {
 
 Style any_style(Random& random) { return static_cast<Style>(random.below(5)); }
 
+// MM, which only AMD's processors have: 16-byte operands need no alignment. Reserved elsewhere.
+constexpr std::uint32_t kMm = 0x20000;
+std::uint32_t mxcsr_bits() { return host_vendor() == Vendor::kAmd ? ~std::uint32_t{0} : ~kMm; }
+
 std::uint32_t random_mxcsr(Random& random) {
   constexpr std::uint32_t kMasks = 0x1f80;
   std::uint32_t value = kMasks;
@@ -129,6 +136,7 @@ std::uint32_t random_mxcsr(Random& random) {
   if (random.one_in(2)) value |= static_cast<std::uint32_t>(random.next()) & 0x6000;  // rounding
   if (random.one_in(4)) value |= static_cast<std::uint32_t>(random.next()) & 0x8040;  // FTZ, DAZ
   if (random.one_in(4)) value |= static_cast<std::uint32_t>(random.next()) & 0x3f;
+  if (random.one_in(8)) value |= kMm & mxcsr_bits();
   return value;
 }
 
@@ -149,6 +157,13 @@ void random_x87(Random& random, Registers& r) {
   store(r.fx.data() + kFcw, static_cast<std::uint16_t>(fcw));
   store(r.fx.data() + kFsw, static_cast<std::uint16_t>(fsw));
   store(r.fx.data() + kFtw, ftw);
+  // Intel's processors do too many things with these.
+  if (host_vendor() == Vendor::kAmd) {
+    constexpr std::uint64_t kUserHalf = 0x7fffffffffff;
+    store(r.fx.data() + kFop, static_cast<std::uint16_t>(random.next() & 0x7ff));
+    store(r.fx.data() + kFip, random.next() & kUserHalf);
+    store(r.fx.data() + kFdp, random.next() & kUserHalf);
+  }
   for (std::size_t n = 0; n < 8; ++n) {
     const auto value = extended(random);
     std::memcpy(r.fx.data() + kSt + n * 16, value.data(), value.size());
@@ -218,8 +233,7 @@ void prepare_image(Random& random, const Encoding& e, const ZydisDecodedOperand&
   machine.regs.gpr[0] = (machine.regs.gpr[0] & ~std::uint64_t{0xffffffff}) | mask;
   machine.regs.gpr[2] &= ~std::uint64_t{0xffffffff};
   if (std::byte* mxcsr = data_at(machine, at + kFxMxcsr, 4)) {
-    store(mxcsr, static_cast<std::uint32_t>(random.one_in(16) ? random.next() & ~std::uint64_t{0x20000}
-                                                              : random_mxcsr(random)));
+    store(mxcsr, random.one_in(16) ? static_cast<std::uint32_t>(random.next()) & mxcsr_bits() : random_mxcsr(random));
   }
   if (std::byte* head = data_at(machine, at, 160)) {
     Registers r;
@@ -305,9 +319,8 @@ void prepare_operand(Random& random, const Encoding& e, Machine& machine) {
     std::array<std::byte, 32> value;
     fill(random, any_style(random), value);
     if (e.info.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || e.info.mnemonic == ZYDIS_MNEMONIC_VLDMXCSR) {
-      constexpr std::uint32_t kAmdOnly = 0x20000;  // MM
       const std::uint32_t any =
-          random.one_in(8) ? static_cast<std::uint32_t>(random.next()) & ~kAmdOnly : random_mxcsr(random);
+          random.one_in(8) ? static_cast<std::uint32_t>(random.next()) & mxcsr_bits() : random_mxcsr(random);
       store(value.data(), any);
     } else if (random.one_in(4)) {
       continue;
@@ -339,6 +352,8 @@ std::string vector_difference(Mode mode, const Machine& native, const Machine& e
   compare("fcw", a.fx.data() + kFcw, b.fx.data() + kFcw, 2);
   compare("fsw", a.fx.data() + kFsw, b.fx.data() + kFsw, 2);
   compare("ftw", a.fx.data() + kFtw, b.fx.data() + kFtw, 1);
+  compare("fop", a.fx.data() + kFop, b.fx.data() + kFop, 2);
+  compare("fdp", a.fx.data() + kFdp, b.fx.data() + kFdp, 8);
   compare("fip", a.fx.data() + kFip, b.fx.data() + kFip, 8);
   for (std::size_t n = 0; n < 8; ++n) {
     compare(fmt::format("st{}", n), a.fx.data() + kSt + n * 16, b.fx.data() + kSt + n * 16, kStSize);
