@@ -260,4 +260,44 @@ guest_\name\()_end:
         jmp     1b
         guest_end started
 
+        /* Reports what SEV_STATUS says: bit 0 SEV, bit 1 SEV-ES. */
+        guest   sev_status 64
+        mov     $0xC0010131, %ecx
+        rdmsr
+        report
+        guest_end sev_status
+
+        /* The same where a report would be #VC: it asks for termination if both bits are there. */
+        guest   sev_es_status 64
+        mov     $0xC0010131, %ecx
+        rdmsr
+        and     $3, %eax
+        cmp     $3, %eax
+        jne     1f
+        mov     $0xC0010130, %ecx
+        mov     $0x100, %eax
+        xor     %edx, %edx
+        wrmsr
+        rep; vmmcall                            /* VMGEXIT */
+1:      ud2
+        guest_end sev_es_status
+
+        guest   sev_shutdown 64
+        ud2
+        guest_end sev_shutdown
+
+        /* XSAVE to what is shared, then the same. */
+        guest   sev_xsave 64
+        mov     $7, %eax
+        xor     %edx, %edx
+        mov     $0x200000, %ebx
+        xsave64 (%rbx)
+        mov     $0xC0010130, %ecx
+        mov     $0x100, %eax
+        xor     %edx, %edx
+        wrmsr
+        rep; vmmcall                            /* VMGEXIT */
+        ud2
+        guest_end sev_xsave
+
         .section .note.GNU-stack, "", @progbits

@@ -1,7 +1,6 @@
-// One suite over the KVM and SEV ABI for both hosts: --host kernel or --host emulated.
+// One suite over the KVM and SEV ABI for both hosts: --host kernel or --host emulated, --part plain or sev.
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
-#include <cstdio>
 #include <fmt/format.h>
 #include <fstream>
 #include <iostream>
@@ -16,6 +15,7 @@ namespace sevisor::conformance {
 namespace {
 struct Choice {
   std::string host = "emulated";
+  std::string part = "plain";
   std::string notes;  // where note() writes to
 };
 Choice& choice() {
@@ -23,6 +23,19 @@ Choice& choice() {
   return chosen;
 }
 constexpr int kSkipped = 77;
+
+// Why this part cannot run on this host; empty if it can.
+std::string why_not(const Choice& chosen) {
+  try {
+    const auto host = make_host();
+    const kvm::Vm vm = kvm::Kvm::open(*host).create_vm();
+    if (chosen.part == "sev" && !vm.can_encrypt()) return "this host has no SEV";
+    if (chosen.part == "sev") (void)kvm::SevDevice::open(*host);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
 }  // namespace
 
 std::unique_ptr<kvm::Host> make_host() {
@@ -37,22 +50,23 @@ void note(const std::string& what, std::uint64_t value) {
 }  // namespace sevisor::conformance
 
 int main(int argc, char** argv) {
-  using namespace sevisor;
+  using namespace sevisor::conformance;
   Catch::Session session;
-  conformance::Choice& chosen = conformance::choice();
+  Choice& chosen = choice();
   session.cli(session.cli() | Catch::clara::Opt(chosen.host, "kernel|emulated")["--host"]("the host to test") |
+              Catch::clara::Opt(chosen.part, "plain|sev")["--part"]("guests without SEV, or with it") |
               Catch::clara::Opt(chosen.notes, "FILE")["--notes"]("where to write what hosts are compared by"));
   if (const int wrong = session.applyCommandLine(argc, argv); wrong != 0) return wrong;
-  if (chosen.host != "kernel" && chosen.host != "emulated") {
-    std::cerr << "--host is kernel or emulated\n";
+  if ((chosen.host != "kernel" && chosen.host != "emulated") || (chosen.part != "plain" && chosen.part != "sev")) {
+    std::cerr << "--host is kernel or emulated, --part is plain or sev\n";
     return 1;
   }
-  try {
-    const auto host = conformance::make_host();
-    (void)kvm::Kvm::open(*host).create_vm();
-  } catch (const Error& error) {
-    std::cout << "SKIP: " << error.what() << '\n';
-    return conformance::kSkipped;
+  if (const std::string reason = why_not(chosen); !reason.empty()) {
+    std::cout << "SKIP: " << reason << '\n';
+    return kSkipped;
+  }
+  if (session.configData().testsOrTags.empty()) {
+    session.configData().testsOrTags.emplace_back(chosen.part == "sev" ? "[sev]" : "~[sev]");
   }
   return session.run();
 }
