@@ -4,7 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "emulator/cpu/device_bus.hpp"
 #include "emulator/cpu/vmsa.hpp"
@@ -63,6 +65,14 @@ struct VirtualClock {
   std::uint64_t now = 0;  // at the start of the current run(); run() advances it
 };
 
+// The MSR permission map (APM vol. 2, 15.11), as far as it concerns direct_msrs().
+struct MsrIntercepts {
+  std::vector<std::uint32_t> reads;
+  std::vector<std::uint32_t> writes;
+};
+// MSRs that are the guest's own unless they are intercepted. All others leave, but for SEV_STATUS, which never does.
+[[nodiscard]] std::span<const std::uint32_t> direct_msrs() noexcept;
+
 // What the hypervisor gives to VMRUN (VMCB control area, APM vol. 2 appendix B).
 struct RunControls {
   std::uint64_t event_injection =
@@ -70,6 +80,7 @@ struct RunControls {
   bool interrupt_window = false;  // V_IRQ: exit kVintr as soon as an interrupt could be taken
   std::uint64_t instruction_limit = 0;  // exit kIntr once this many instructions have retired (overshoot: one block)
   bool iret_window = false;             // exit kIret once an IRET has been executed: NMIs are masked until then
+  const MsrIntercepts* msr_intercepts = nullptr;  // of direct_msrs(); null: none
 };
 
 // #VMEXIT (APM vol. 2 table 15-33, appendix C); names and values in ghcb/exit_code.hpp.

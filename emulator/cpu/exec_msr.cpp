@@ -1,5 +1,7 @@
 // Model-specific registers, the time-stamp counter and performance counters. What KVM passes through to SEV-ES guests
 // is answered here, everything else is a non-automatic exit (Linux arch/x86/kvm/svm/svm.c direct_access_msrs[]).
+#include <algorithm>
+
 #include "emulator/cpu/intercepts.hpp"
 #include "emulator/cpu/system.hpp"
 
@@ -26,6 +28,18 @@ constexpr std::uint32_t kMsrKernelGsBase = 0xc000'0102;
 constexpr std::uint32_t kMsrTscAux = 0xc000'0103;
 constexpr std::uint32_t kMsrGhcb = 0xc001'0130;
 constexpr std::uint32_t kMsrSevStatus = 0xc001'0131;
+
+constexpr std::uint32_t kDirect[] = {kMsrSpecCtrl, kMsrPredCmd, kMsrSysenterCs, kMsrSysenterEsp, kMsrSysenterEip,
+                                     kMsrPat,      kMsrXss,     kMsrEfer,       kMsrStar,        kMsrLstar,
+                                     kMsrCstar,    kMsrSfmask,  kMsrFsBase,     kMsrGsBase,      kMsrKernelGsBase,
+                                     kMsrTscAux,   kMsrGhcb};
+
+bool intercepted(const Core& core, bool write) {
+  const MsrIntercepts* map = core.controls.msr_intercepts;
+  if (map == nullptr) return false;
+  const auto index = static_cast<std::uint32_t>(core.gpr[1]);
+  return std::ranges::find(write ? map->writes : map->reads, index) != (write ? map->writes : map->reads).end();
+}
 
 // SEV_STATUS: 0 SEV, 1 SEV-ES; bit n + 2 shows SEV_FEATURES bit n (APM vol. 2, 15.34.10).
 constexpr std::uint64_t kSevStatusSev = 1;
@@ -82,6 +96,7 @@ bool set_address(Core& core, std::uint64_t& to) {
 
 const Op* op_rdmsr(Core& core, const Op* op) {
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
+  if (intercepted(core, false)) return intercept<ghcb::kExitMsr>(core, op);
   std::uint64_t value = 0;
   switch (static_cast<std::uint32_t>(core.gpr[1])) {
     case kMsrSpecCtrl:
@@ -148,6 +163,7 @@ const Op* op_rdmsr(Core& core, const Op* op) {
 
 const Op* op_wrmsr(Core& core, const Op* op) {
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
+  if (intercepted(core, true)) return intercept<ghcb::kExitMsr>(core, op, kExitInfoWrite);
   const std::uint64_t value = write_value(core);
   bool good = true;
   switch (static_cast<std::uint32_t>(core.gpr[1])) {
@@ -258,6 +274,8 @@ bool select_rdpid(Insn& insn, Op& op) {
 }
 
 }  // namespace
+
+std::span<const std::uint32_t> direct_msrs() noexcept { return kDirect; }
 
 void add_msr(SelectorTable& table) {
   table[ZYDIS_MNEMONIC_RDMSR] = select_plain<op_rdmsr>;

@@ -177,7 +177,8 @@ void Vcpu::inject_nmi(RunControls& controls) {
 }
 
 RunControls Vcpu::next_controls(std::uint64_t budget) {
-  RunControls controls{.instruction_limit = std::max<std::uint64_t>(budget, 1)};
+  RunControls controls{.instruction_limit = std::max<std::uint64_t>(budget, 1),
+                       .msr_intercepts = &vm_.msr_intercepts()};
   Irqchip* chip = vm_.irqchip();
   controls.iret_window = nmi_masked_ && ordinary();
   controls.interrupt_window = chip == nullptr && ordinary() && shared().request_interrupt_window != 0;

@@ -17,6 +17,8 @@ namespace sevisor::emulator {
 
 namespace {
 constexpr std::uint32_t kSevLeaf = 0x8000001f;
+constexpr std::uint8_t kExceptions = 32;  // vectors
+constexpr std::uint8_t kNmiVector = 2;
 constexpr std::uint8_t kShadowMovSs = 1;  // kvm_vcpu_events.interrupt.shadow: KVM_X86_SHADOW_INT_MOV_SS, ..._STI
 constexpr std::uint8_t kShadowSti = 2;
 
@@ -382,6 +384,10 @@ int Vcpu::apply_events(const kvm_vcpu_events& events) {
   constexpr std::uint32_t kKnown = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
                                    KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
   if (events.flags & ~kKnown) return -EINVAL;
+  if ((events.exception.injected || events.exception.pending) &&
+      (events.exception.nr >= kExceptions || events.exception.nr == kNmiVector)) {
+    return -EINVAL;
+  }
   nmi_masked_ = events.nmi.masked != 0;
   if (events.flags & KVM_VCPUEVENT_VALID_SHADOW) {
     shadow_ = events.interrupt.shadow != 0;

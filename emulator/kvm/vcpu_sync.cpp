@@ -42,7 +42,10 @@ int Vcpu::set_sregs2(void* argument) {
   kvm_sregs2 all{};
   if (!get_user(all, argument)) return -EFAULT;
   if ((all.flags & ~std::uint64_t{KVM_SREGS2_FLAGS_PDPTRS_VALID}) != 0) return -EINVAL;
-  if (all.flags != 0 && (protected_ || (all.cr0 & kCr0Pg) == 0 || (all.cr4 & kCr4Pae) == 0)) return -EINVAL;
+  if (all.flags != 0 &&
+      (protected_ || (all.cr0 & kCr0Pg) == 0 || (all.cr4 & kCr4Pae) == 0 || (all.efer & kEferLma) != 0)) {
+    return -EINVAL;
+  }
   kvm_sregs sregs{};
   std::memcpy(&sregs, &all, kCommonSregs);
   return apply_sregs(sregs);

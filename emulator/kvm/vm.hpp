@@ -65,6 +65,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   // KVM_CAP_X86_USER_SPACE_MSR: KVM_MSR_EXIT_REASON_*, for which a refused access exits.
   [[nodiscard]] std::uint64_t msr_exits() const noexcept { return msr_exits_; }
   [[nodiscard]] const MsrFilter& msr_filter() const noexcept { return msr_filter_; }
+  [[nodiscard]] const MsrIntercepts& msr_intercepts() const noexcept { return msr_intercepts_; }
 
   // --- vm_eventfd.cpp ---
   // The interrupts of eventfds that were signalled. At the start of each ioctl.
@@ -192,6 +193,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   std::uint64_t hypercall_exits_ = 0;
   std::uint64_t msr_exits_ = 0;
   MsrFilter msr_filter_;
+  MsrIntercepts msr_intercepts_;  // that follow from it
   IoEventfds io_eventfds_;
   CoalescedRing coalesced_;
   Irqfds irqfds_;

@@ -23,7 +23,15 @@ int Vm::set_msr_exits(std::uint64_t reasons) {
 
 int Vm::set_msr_filter(void* argument) {
   kvm_msr_filter filter{};
-  return get_user(filter, argument) ? msr_filter_.set(filter) : -EFAULT;
+  if (!get_user(filter, argument)) return -EFAULT;
+  if (const int result = msr_filter_.set(filter); result != 0) return result;
+  // svm.c svm_recalc_msr_intercepts(): what is refused has to come out first.
+  msr_intercepts_ = {};
+  for (const std::uint32_t index : direct_msrs()) {
+    if (!msr_filter_.allows(index, false)) msr_intercepts_.reads.push_back(index);
+    if (!msr_filter_.allows(index, true)) msr_intercepts_.writes.push_back(index);
+  }
+  return 0;
 }
 
 }  // namespace sevisor::emulator
