@@ -7,6 +7,7 @@
 #include "emulator/cpu/features.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/msr_entries.hpp"
 #include "emulator/kvm/msr_store.hpp"
 #include "emulator/kvm/user_memory.hpp"
 #include "emulator/kvm/vm.hpp"
@@ -81,20 +82,7 @@ int KvmDevice::get_msr_index_list(void* argument) { return put_indices(argument,
 int KvmDevice::get_feature_index_list(void* argument) { return put_indices(argument, MsrStore::feature_list()); }
 
 int KvmDevice::get_feature_msrs(void* argument) {
-  kvm_msrs header{};
-  if (!get_user(header, argument)) return -EFAULT;
-  if (header.nmsrs >= kMaxMsrEntries) return -E2BIG;
-  std::vector<kvm_msr_entry> entries(header.nmsrs);
-  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msrs, entries);
-  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
-  int done = 0;
-  for (kvm_msr_entry& entry : entries) {
-    const auto value = MsrStore::read_feature(entry.index);
-    if (!value) break;
-    entry.data = *value;
-    ++done;
-  }
-  return copy_to_user(first, std::as_bytes(std::span(entries))) ? done : -EFAULT;
+  return read_msr_entries(argument, [](std::uint32_t index) { return MsrStore::read_feature(index); });
 }
 
 // Features that the processor lacks and KVM makes up for: none. Linux arch/x86/kvm/cpuid.c __do_cpuid_func_emulated()

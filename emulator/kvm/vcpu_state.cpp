@@ -8,6 +8,7 @@
 #include "base/bytes.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
+#include "emulator/kvm/msr_entries.hpp"
 #include "emulator/kvm/user_memory.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
@@ -279,20 +280,7 @@ bool Vcpu::host_write_msr(std::uint32_t index, std::uint64_t value) {
 }
 
 int Vcpu::get_msrs(void* argument) {
-  kvm_msrs header{};
-  if (!get_user(header, argument)) return -EFAULT;
-  if (header.nmsrs >= kMaxMsrEntries) return -E2BIG;
-  std::vector<kvm_msr_entry> entries(header.nmsrs);
-  auto* first = static_cast<std::byte*>(argument) + offsetof(kvm_msrs, entries);
-  if (!copy_from_user(std::as_writable_bytes(std::span(entries)), first)) return -EFAULT;
-  int done = 0;
-  for (kvm_msr_entry& entry : entries) {
-    const auto value = host_read_msr(entry.index);
-    if (!value) break;
-    entry.data = *value;
-    ++done;
-  }
-  return copy_to_user(first, std::as_bytes(std::span(entries))) ? done : -EFAULT;
+  return read_msr_entries(argument, [this](std::uint32_t index) { return host_read_msr(index); });
 }
 
 int Vcpu::set_msrs(void* argument) {

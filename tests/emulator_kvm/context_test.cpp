@@ -1,8 +1,7 @@
-// Mirrors of an encryption context, and VMs that it moves to. Points of the kernel's own sev_migrate_tests are marked
-// so.
+// Mirrors of an encryption context, and VMs that it moves to: what the kernel's own sev_migrate_tests do not look at.
+// Those are in tests/conformance.
 #include <algorithm>
 #include <array>
-#include <thread>
 
 #include "ghcb/page.hpp"
 #include "tests/emulator_kvm/fake_cpu.hpp"
@@ -114,24 +113,6 @@ TEST_CASE_METHOD(Contexts, "what a move refuses") {
   CHECK(move(plain, guest) == 0);
 }
 
-TEST_CASE_METHOD(Contexts, "moves in three threads, crosswise, end") {
-  // sev_migrate_tests: test_sev_migrate_locking, with fewer rounds.
-  std::array<int, 3> vms{make_guest(1), make_guest(1), make_guest(1)};
-  std::vector<std::thread> threads;
-  for (unsigned self = 0; self < vms.size(); ++self) {
-    threads.emplace_back([&, self] {
-      for (unsigned i = 0; i < 2000; ++i) {
-        kvm_enable_cap cap{};
-        cap.cap = kMove;
-        cap.args[0] = static_cast<std::uint64_t>(vms[i % vms.size()]);
-        (void)host->ioctl(vms[self], KVM_ENABLE_CAP, &cap);
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const int each : vms) CHECK(call(each, KVM_MEMORY_ENCRYPT_OP) == 0);
-}
-
 TEST_CASE_METHOD(Contexts, "a mirror runs vCPUs of its own in its owner's context") {
   const int owner = make_guest(1);
   const int copy = make_vm(0);
@@ -165,33 +146,6 @@ TEST_CASE_METHOD(Contexts, "what a mirror refuses") {
   CHECK(mirror(copy, kvm_fd) == -EBADF);
   REQUIRE(mirror(copy, owner) == 0);
   CHECK(mirror(make_vm(0), copy) == -EINVAL);  // a mirror of a mirror
-}
-
-TEST_CASE_METHOD(Contexts, "owners and mirrors move, in both orders, and go in both orders") {
-  // sev_migrate_tests: test_sev_move_copy.
-  const bool owner_first = GENERATE(true, false);
-  const bool free_owner_first = GENERATE(true, false);
-  const int owner = make_guest(1);
-  const int copy = make_vm(0);
-  REQUIRE(mirror(copy, owner) == 0);
-  add_vcpus(copy, 1);
-  REQUIRE(on(copy, KVM_SEV_LAUNCH_UPDATE_VMSA) == 0);
-  const int new_owner = make_vm(1);
-  const int new_copy = make_vm(1);
-  if (owner_first) {
-    REQUIRE(move(new_owner, owner) == 0);
-    REQUIRE(move(new_copy, copy) == 0);
-  } else {
-    REQUIRE(move(new_copy, copy) == 0);
-    REQUIRE(move(new_owner, owner) == 0);
-  }
-  CHECK(on(new_copy, KVM_SEV_LAUNCH_FINISH) == -EINVAL);  // a mirror still
-  for (const int dead : {owner, copy}) CHECK(call(dead, KVM_MEMORY_ENCRYPT_OP) == -EIO);
-  host->close(owner);
-  host->close(copy);
-  host->close(free_owner_first ? new_owner : new_copy);
-  host->close(free_owner_first ? new_copy : new_owner);
-  CHECK(make_guest(1) >= 0);
 }
 
 TEST_CASE_METHOD(Contexts, "owner and mirror see the same plaintext in the same memory") {
