@@ -30,14 +30,16 @@ struct Breakpoint {
 
 }  // namespace
 
-bool Core::owns_debug_registers() const noexcept { return config.protection != Protection::kSevEs || (sev_features & kFeatureDebugSwap) != 0; }
+bool Core::owns_debug_registers() const noexcept {
+  return config.protection != Protection::kSevEs || (sev_features & kFeatureDebugSwap) != 0;
+}
 
 void Core::look_at_breakpoints() noexcept {
-  breakpoints_armed = (dr7 & kEnables) != 0 && owns_debug_registers();
+  breakpoints_armed = (armed_dr7() & kEnables) != 0 && owns_debug_registers();
   watching = false;
   if (!breakpoints_armed) return;
   for (unsigned i = 0; i < kBreakpoints; ++i) {
-    const Breakpoint b{dr7, i};
+    const Breakpoint b{armed_dr7(), i};
     watching = watching || (b.enabled() && (b.kind() == kWrites || b.kind() == kReadsAndWrites));
   }
 }
@@ -45,10 +47,10 @@ void Core::look_at_breakpoints() noexcept {
 void Core::note_access(std::uint64_t va, std::size_t size, bool write) noexcept {
   if (!long_mode) va &= 0xffff'ffff;
   for (unsigned i = 0; i < kBreakpoints; ++i) {
-    const Breakpoint b{dr7, i};
+    const Breakpoint b{armed_dr7(), i};
     const bool watched = b.kind() == kReadsAndWrites || (write && b.kind() == kWrites);
     if (!b.enabled() || !watched) continue;
-    const std::uint64_t from = dr[i] & ~(b.size() - 1);
+    const std::uint64_t from = armed_address(i) & ~(b.size() - 1);
     if (va < from + b.size() && from < va + size) data_hits |= static_cast<std::uint8_t>(1U << i);
   }
 }
@@ -58,18 +60,26 @@ bool Core::hits_instruction_breakpoint() noexcept {
   const std::uint64_t va = code64 ? rip : (segment_base(kCs) + rip) & 0xffff'ffff;
   std::uint64_t hits = 0;
   for (unsigned i = 0; i < kBreakpoints; ++i) {
-    const Breakpoint b{dr7, i};
-    if (b.enabled() && b.kind() == kInstruction && dr[i] == va) hits |= std::uint64_t{1} << i;
+    const Breakpoint b{armed_dr7(), i};
+    if (b.enabled() && b.kind() == kInstruction && armed_address(i) == va) hits |= std::uint64_t{1} << i;
   }
   if (hits == 0) return false;
-  dr6 = (dr6 & ~kDr6Hits) | hits;
+  if (debugger_armed) {
+    exit.info1 = hits;
+  } else {
+    dr6 = (dr6 & ~kDr6Hits) | hits;
+  }
   fault_info = Fault{.vector = kVectorDb};
   return true;
 }
 
 void Core::note_debug_trap(bool stepped) noexcept {
-  if (stepped) dr6 |= kDr6SingleStep;
-  if (data_hits != 0) dr6 = (dr6 & ~kDr6Hits) | data_hits;
+  if (stepped_by_debugger() || (debugger_armed && data_hits != 0)) {
+    exit.info1 = data_hits | (stepped_by_debugger() ? kDr6SingleStep : 0);
+  } else {
+    if (stepped) dr6 |= kDr6SingleStep;
+    if (data_hits != 0) dr6 = (dr6 & ~kDr6Hits) | data_hits;
+  }
   data_hits = 0;
   fault_info = Fault{.vector = kVectorDb, .trap = true};
 }

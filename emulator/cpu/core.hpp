@@ -96,6 +96,7 @@ struct Core final : PageObserver {
   std::uint32_t pauses_left = 0;     // until PAUSE exits
   std::uint64_t last_pause = 0;      // TSC ticks
   bool iret_done = false;            // with RunControls::iret_window
+  bool debugger_armed = false;       // its breakpoints stand for the guest's
   DeviceBus* bus = nullptr;          // while emulate() runs
   RunControls controls;
   std::uint64_t retired_before_run = 0;
@@ -395,6 +396,14 @@ struct Core final : PageObserver {
   // ----------------------------------------------------------------------------------------------------- What DR7 says
   // about armed breakpoints; called by update_mode().
   void look_at_breakpoints() noexcept;
+  // DR7 and the addresses that count.
+  [[nodiscard]] std::uint64_t armed_dr7() const noexcept { return debugger_armed ? controls.debugger->dr7 : dr7; }
+  [[nodiscard]] std::uint64_t armed_address(unsigned i) const noexcept {
+    return debugger_armed ? controls.debugger->addresses[i] : dr[i];
+  }
+  [[nodiscard]] bool stepped_by_debugger() const noexcept {
+    return controls.debugger != nullptr && controls.debugger->steps;
+  }
   // Of an access by the running instruction while `watching`.
   void note_access(std::uint64_t va, std::size_t size, bool write) noexcept;
   // Is there one on the instruction at RIP? Notes the #DB fault.

@@ -73,6 +73,16 @@ struct MsrIntercepts {
 // MSRs that are the guest's own unless they are intercepted. All others leave, but for SEV_STATUS, which never does.
 [[nodiscard]] std::span<const std::uint32_t> direct_msrs() noexcept;
 
+// A debugger of the guest outside of it, whose #DB and #BP leave instead of being delivered: exit kExitException + 1
+// with what DR6 would say in EXITINFO1, or + 3, with RIP at INT3.
+struct Debugger {
+  bool steps = false;
+  bool takes_int3 = false;
+  bool has_breakpoints = false;  // in the place of the guest's
+  std::array<std::uint64_t, 4> addresses{};
+  std::uint64_t dr7 = 0;
+};
+
 // What the hypervisor gives to VMRUN (VMCB control area, APM vol. 2 appendix B).
 struct RunControls {
   std::uint64_t event_injection =
@@ -81,6 +91,7 @@ struct RunControls {
   std::uint64_t instruction_limit = 0;  // exit kIntr once this many instructions have retired (overshoot: one block)
   bool iret_window = false;             // exit kIret once an IRET has been executed: NMIs are masked until then
   const MsrIntercepts* msr_intercepts = nullptr;  // of direct_msrs(); null: none
+  const Debugger* debugger = nullptr;
 };
 
 // #VMEXIT (APM vol. 2 table 15-33, appendix C); names and values in ghcb/exit_code.hpp.

@@ -198,6 +198,14 @@ Fault intercepted(const Core& core, const Fault& fault) {
   return Fault{.vector = kVectorVc, .has_error = true, .error = static_cast<std::uint32_t>(code)};
 }
 
+// Is it for who debugs the guest?
+bool taken_by_debugger(const Core& core, const Fault& fault) {
+  if (core.controls.debugger == nullptr) return false;
+  if (fault.vector == kVectorBp) return fault.software && core.controls.debugger->takes_int3;
+  // The guest's own steps and breakpoints are out of sight while the debugger has its own.
+  return fault.vector == kVectorDb && !fault.software && core.exit.info1 != 0;
+}
+
 // EXITINTINFO.
 std::uint64_t encode(const Fault& fault, unsigned type) {
   return fault.vector | std::uint64_t{type} << kEventTypeShift | (fault.has_error ? kEventHasError : 0) | kEventValid |
@@ -230,6 +238,10 @@ bool deliver(Core& core, Fault fault, unsigned type, bool injected) {
       core.exit.info1 = fault.error | kNpfUser | kNpfFinal;
       core.exit.info2 = fault.cr2;
       if ((fault.error & kNpfFetch) == 0) show_instruction(core);
+      return false;
+    }
+    if (!injected && taken_by_debugger(core, fault)) {
+      core.exit.code = ghcb::kExitException + fault.vector;
       return false;
     }
     if (!injected) fault = intercepted(core, fault);

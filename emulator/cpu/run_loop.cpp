@@ -1,5 +1,6 @@
 // The dispatcher: between blocks it looks at events, the budget and why the last block was left.
 #include <algorithm>
+#include <utility>
 
 #include "emulator/cpu/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
@@ -84,8 +85,11 @@ CpuExit Core::run(const RunControls& run_controls) {
   budget = budget_at_run = static_cast<std::int64_t>(controls.instruction_limit);
   clock_at_run = clock.now;
   pauses_left = kPauseFilterCount;
-  iret_done = false;
   current = nullptr;
+  if (const bool arms = controls.debugger != nullptr && controls.debugger->has_breakpoints; arms || debugger_armed) {
+    debugger_armed = arms;
+    update_mode();
+  }
   const auto finish = [this]() -> CpuExit {
     return_units(vec);
     const auto done = static_cast<std::uint64_t>(budget_at_run - budget);
@@ -107,10 +111,10 @@ CpuExit Core::run(const RunControls& run_controls) {
   while (true) {
     const bool shadow = interrupt_shadow_on;
     if (!shadow && controls.interrupt_window && (system_flags & kFlagIf) != 0) return finish_with(ghcb::kExitVintr);
-    if (iret_done) return finish_with(ghcb::kExitIret);
+    if (std::exchange(iret_done, false)) return finish_with(ghcb::kExitIret);
     if (budget <= 0) return finish_with(ghcb::kExitIntr);
     const bool stepping = (system_flags & kFlagTf) != 0;
-    const bool single = shadow || stepping || breakpoints_armed || bus != nullptr;
+    const bool single = shadow || stepping || breakpoints_armed || bus != nullptr || stepped_by_debugger();
     if (breakpoints_armed) {
       if (hits_instruction_breakpoint()) {
         if (!deliver()) return finish();
@@ -148,7 +152,7 @@ CpuExit Core::run(const RunControls& run_controls) {
       case Leave::kExitFault:
         return finish();
       case Leave::kLookup:
-        if ((step_due || data_hits != 0) && !debug_shadow_on) {
+        if ((step_due || data_hits != 0 || stepped_by_debugger()) && !debug_shadow_on) {
           note_debug_trap(step_due);
           if (!deliver()) return finish();
         }

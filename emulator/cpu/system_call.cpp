@@ -15,7 +15,13 @@ const Op* software_interrupt(Core& core, const Op* op, std::uint8_t vector) {
 }
 
 const Op* op_int(Core& core, const Op* op) { return software_interrupt(core, op, static_cast<std::uint8_t>(op->imm)); }
-const Op* op_int3(Core& core, const Op* op) { return software_interrupt(core, op, kVectorBp); }
+const Op* op_int3(Core& core, const Op* op) {
+  if (core.controls.debugger != nullptr && core.controls.debugger->takes_int3) {
+    core.fault_info = Fault{.vector = kVectorBp, .software = true};
+    return core.fault();
+  }
+  return software_interrupt(core, op, kVectorBp);
+}
 const Op* op_into(Core& core, const Op* op) {
   return core.flags.of() ? software_interrupt(core, op, kVectorOf) : core.leave_at(core.rip_after(op));
 }

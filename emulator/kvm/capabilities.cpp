@@ -65,6 +65,7 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_X86_USER_SPACE_MSR, 1},
     {KVM_CAP_X86_MSR_FILTER, 1},
     {KVM_CAP_EXIT_HYPERCALL, kExitHypercalls},
+    {KVM_CAP_SET_GUEST_DEBUG, 1},
     {KVM_CAP_SYNC_REGS, static_cast<int>(kSyncRegs)},
     {KVM_CAP_SREGS2, 1},
     {KVM_CAP_SYS_ATTRIBUTES, 1},

@@ -138,6 +138,12 @@ class Vcpu final : private Turn, private ghcb::Environment, private EmulatorClie
   std::optional<int> complete_user_exit();
   void keep_interrupted_event(std::uint64_t event);
 
+  // --- vcpu_debug.cpp ---
+  int set_guest_debug(void* argument);
+  Handled report_debug(std::uint8_t vector, std::uint64_t dr6);
+  // After an instruction that exited, while the debugger steps. Nothing: it is not over, or raises an exception.
+  std::optional<int> report_step(const CpuExit& exit);
+
   // --- vcpu_ordinary.cpp: guests whose registers KVM sees ---
   [[nodiscard]] bool ordinary() const;
   // registers_ and fpu_ get what the processor holds; with `give_up` it is theirs to hold from now on.
@@ -211,6 +217,8 @@ class Vcpu final : private Turn, private ghcb::Environment, private EmulatorClie
   InstructionEmulator emulator_;
   std::uint64_t next_rip_ = 0;  // behind the instruction of an ordinary guest that user space has been asked about
   bool msr_write_ = false;      // it is WRMSR
+  bool debugged_ = false;       // KVM_SET_GUEST_DEBUG
+  Debugger debugger_;
   bool protected_ = false;
   std::uint64_t slice_used_ = 0;  // instructions of the present turn, which exits to user space do not end
   bool ended_ = false;            // the last exit left nothing to go on with

@@ -19,6 +19,7 @@ enum : unsigned { kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3, kRsi = 6 };
 constexpr std::uint64_t kLowHalf = 0xffff'ffff;
 constexpr std::uint64_t kNpfFetch = 1 << 4;  // EXITINFO1
 constexpr std::uint8_t kNop = 0x90;
+constexpr ghcb::ExitCode kExitExceptionBp = ghcb::kExitException + 3;
 }  // namespace
 
 bool Vcpu::ordinary() const { return !vm_.encrypted_state(); }
@@ -207,6 +208,9 @@ std::optional<Vcpu::Handled> Vcpu::handle_intercept(const CpuExit& exit) {
     case ghcb::kExitIret:
       nmi_masked_ = false;
       return Handled{};
+    case ghcb::kExitExceptionDb:  // only with a debugger
+    case kExitExceptionBp:
+      return report_debug(static_cast<std::uint8_t>(exit.code - ghcb::kExitException), exit.info1);
     case ghcb::kExitCpuid:
       answer_cpuid_exit();
       break;

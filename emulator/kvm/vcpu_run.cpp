@@ -39,7 +39,11 @@ std::optional<int> Vcpu::enter() {
   if (ready && ordinary() && vm_.irqchip() == nullptr) cpu_->set_cr8(cr8_);
   // What user space has done for the last exit comes first, even if KVM_RUN then leaves at once.
   if (ready) {
+    const bool completes = user_exit_ != UserExit::kNone;
     if (const auto result = complete_user_exit()) return *result;
+    if (completes) {
+      if (const auto result = report_step({})) return *result;
+    }
   }
   if (exit_wanted()) return -EINTR;
   if (!ready || !prepare_cpu()) {
@@ -181,6 +185,7 @@ RunControls Vcpu::next_controls(std::uint64_t budget) {
                        .msr_intercepts = &vm_.msr_intercepts()};
   Irqchip* chip = vm_.irqchip();
   controls.iret_window = nmi_masked_ && ordinary();
+  controls.debugger = debugged_ ? &debugger_ : nullptr;
   controls.interrupt_window = chip == nullptr && ordinary() && shared().request_interrupt_window != 0;
   if (reinjection_ != 0) {
     controls.event_injection = std::exchange(reinjection_, 0);
@@ -257,6 +262,7 @@ std::optional<int> Vcpu::run_slice() {
       ended_ = user_exit_ == UserExit::kNone;
       return handled.result;
     }
+    if (const auto result = report_step(exit)) return result;
     if (handled.after != After::kRunOn) return std::nullopt;
   }
   return std::nullopt;

@@ -67,6 +67,7 @@ const Ioctl<Vcpu> Vcpu::kIoctls[] = {
     {KVM_SET_LAPIC, &Vcpu::set_lapic},
     {KVM_NMI, &Vcpu::nmi},
     {KVM_INTERRUPT, &Vcpu::interrupt},
+    {KVM_SET_GUEST_DEBUG, &Vcpu::set_guest_debug},
     {KVM_GET_TSC_KHZ, &Vcpu::get_tsc_khz},
     {KVM_SET_TSC_KHZ, &Vcpu::set_tsc_khz},
     {KVM_KVMCLOCK_CTRL, &Vcpu::kvmclock_ctrl},
@@ -105,7 +106,7 @@ int Vcpu::ioctl(unsigned long request, void* argument) {
 }
 
 int Vcpu::make_vmsa() {
-  if (registers_.has_breakpoints()) return -EINVAL;
+  if (registers_.has_breakpoints() || debugged_) return -EINVAL;
   sev::Vmsa vmsa = registers_.vmsa();
   vmsa.sev_features = vm_.vmsa_features();
   if (vm_.has_protected_state()) fpu_.write_to(vmsa);

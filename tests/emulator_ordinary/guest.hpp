@@ -1,6 +1,6 @@
 // A guest of a few bytes of machine code, run through KVM's ioctls. With SEVISOR_TEST_HOST=kernel in the environment it
 // is this machine's /dev/kvm that runs it, so that what the tests expect can be compared with the real one. Tests with
-// [iret] want one that does not emulate ring 0: KVM's emulator has no IRET of protected mode.
+// [native] want one that runs ring 0 natively: KVM's emulator has no IRET of protected mode, and steps over no OUT.
 #pragma once
 
 #include <catch2/catch.hpp>

@@ -31,7 +31,7 @@ void give_handlers(Guest& guest) {
 
 }  // namespace
 
-TEST_CASE_METHOD(Guest, "an interrupt of user space's waits for its window", "[iret]") {
+TEST_CASE_METHOD(Guest, "an interrupt of user space's waits for its window", "[native]") {
   give_handlers(*this);
   code({0xe6, 0x80, 0xfb, 0x90, 0x90, 0xf4, 0xf4});  // out 0x80, al; sti; nop; nop; hlt; hlt
   run_area->request_interrupt_window = 1;
@@ -50,7 +50,7 @@ TEST_CASE_METHOD(Guest, "an interrupt of user space's waits for its window", "[i
   CHECK(regs().rip == kCode + 6);
 }
 
-TEST_CASE_METHOD(Guest, "NMIs come one at a time, until IRET", "[iret]") {
+TEST_CASE_METHOD(Guest, "NMIs come one at a time, until IRET", "[native]") {
   give_handlers(*this);
   const unsigned char handler[] = {0x43, 0xe6, 0x80, 0xcf};  // inc ebx; out 0x80, al; iret
   std::memcpy(ram.data() + kHandler, handler, sizeof handler);
@@ -66,7 +66,7 @@ TEST_CASE_METHOD(Guest, "NMIs come one at a time, until IRET", "[iret]") {
   CHECK(get<kvm_vcpu_events>(KVM_GET_VCPU_EVENTS).nmi.masked == 0);
 }
 
-TEST_CASE("a guest that steps over an instruction that exits is trapped behind it", "[iret]") {
+TEST_CASE("a guest that steps over an instruction that exits is trapped behind it", "[native]") {
   Guest guest;
   give_handlers(guest);
   guest.set_regs([](kvm_regs& r) { r.rflags |= 0x100; });
@@ -105,7 +105,7 @@ TEST_CASE_METHOD(Guest, "an exception that user space injects is the guest's") {
   CHECK(regs().rip == kHandler + 2);
 }
 
-TEST_CASE("a processor is started where the SIPI says, and INIT makes it begin anew") {
+TEST_CASE("a processor is started where the SIPI says, and INIT makes it begin anew", "[native]") {
   Guest guest(Guest::Irqchip::kKernel);
   const int second = guest.call(guest.vm, KVM_CREATE_VCPU, 1ul);
   REQUIRE(second >= 0);

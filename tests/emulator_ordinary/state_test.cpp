@@ -79,9 +79,9 @@ TEST_CASE_METHOD(Guest, "segments and control registers that the guest loads are
 TEST_CASE_METHOD(Guest, "MSRs are kept across runs") {
   for (const std::uint32_t index : kKept) REQUIRE(set_msr(*this, index, 0x1000 + (index & 0xff)) == 1);
   REQUIRE(set_msr(*this, 0x277, 0x0606060606060606) == 1);
-  CHECK(set_msr(*this, 0x277, 2) == 0);                // a reserved type
-  CHECK(set_msr(*this, 0xc0000082, 1ull << 60) == 0);  // not canonical
-  code({0xb9, 0x74, 1, 0, 0, 0x0f, 0x32, 0xf4});       // rdmsr SYSENTER_CS
+  if (!on_kernel()) CHECK(set_msr(*this, 0x277, 2) == 0);  // a reserved type
+  CHECK(set_msr(*this, 0xc0000082, 1ull << 60) == 0);      // not canonical
+  code({0xb9, 0x74, 1, 0, 0, 0x0f, 0x32, 0xf4});           // rdmsr SYSENTER_CS
   REQUIRE(run() == KVM_EXIT_HLT);
   CHECK(regs().rax == 0x1074);
   for (const std::uint32_t index : kKept) CHECK(get_msr(*this, index) == 0x1000 + (index & 0xff));
@@ -107,6 +107,7 @@ TEST_CASE_METHOD(Guest, "FPU, XSAVE and debug registers are kept across runs") {
   CHECK(after.fpr[0][0] == 0x42);
   CHECK(after.xmm[3][5] == 0x99);
   CHECK(get<kvm_debugregs>(KVM_GET_DEBUGREGS).db[2] == 0x123456);
+  if (on_kernel()) return;  // there KVM_SET_FPU leaves XSTATE_BV, which then names nothing
   const auto xsave = get<kvm_xsave>(KVM_GET_XSAVE);
   CHECK((xsave.region[0] & 0xffff) == 0x27f);
   CHECK(reinterpret_cast<const unsigned char*>(xsave.region)[160 + 3 * 16 + 5] == 0x99);
