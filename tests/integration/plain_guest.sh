@@ -33,4 +33,15 @@ if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
 else
   echo "no /dev/kvm that this user may open: not on it"
 fi
+
+# The same guest as a suite of boot tests, on both hosts one after the other.
+cat >"$WORK/plain.yaml" <<TEXT
+defaults: {confidential: none, firmware: "$PLAIN_GUEST", memory: 64M, cpus: 2, timeout: $((60 * SLOW))}
+cases:
+  - {name: passes, steps: [{expect: "plain guest: PASS"}]}
+TEXT
+status=0
+"$SEVISOR" test --host both "$WORK/plain.yaml" </dev/null >"$WORK/out" 2>"$WORK/err" || status=$?
+[ "$status" -eq 0 ] || wrong "a suite on both hosts: exit code $status: $(cat "$WORK/out" "$WORK/err")"
+console_has '^plain: 2 passed, 0 failed, 0 could not run'
 verdict

@@ -84,26 +84,30 @@ void keep_matching(suite::Suite& suite, const std::string& filter) {
   }
 }
 
-std::vector<std::string> choose_hosts(const std::string& choice) {
+// Such a guest needs KVM, but no SEV-ES.
+bool is_plain(const suite::Case& test) {
+  return std::ranges::find(test.arguments, "--confidential=none") != test.arguments.end();
+}
+
+std::vector<std::string> choose_hosts(const std::string& choice, const suite::Suite& suite) {
   if (choice == "emulated") return {choice};
-  if (choice == "auto") {
-    const auto kernel = kvm::make_kernel_host();
-    const auto reason = vmm::why_no_sev_es(*kernel);
-    if (!reason) return {"kernel"};
-    fmt::print(stderr, "sevisor: warning: testing on the emulated host, which protects nothing: no SEV-ES here ({})\n",
-               *reason);
-    return {"emulated"};
-  }
-  if (choice != "kernel" && choice != "both") {
+  if (choice != "auto" && choice != "kernel" && choice != "both") {
     refuse(fmt::format("read --host '{}'", choice), "no such host", "Choose one of auto, kernel, emulated, both.");
   }
   const auto kernel = kvm::make_kernel_host();
-  if (const auto reason = vmm::why_no_sev_es(*kernel)) {
-    throw Error(ExitCode::kHostCannot, "run SEV-ES guests on this machine's kernel host", *reason,
-                "'sevisor doctor' says what to do; --host emulated needs no hardware.");
+  const bool plain = std::ranges::all_of(suite.cases, is_plain);
+  const std::string_view needed = plain ? "KVM" : "SEV-ES";
+  const std::optional<std::string> reason = plain ? vmm::why_no_kvm(*kernel) : vmm::why_no_sev_es(*kernel);
+  if (!reason)
+    return choice == "both" ? std::vector<std::string>{"kernel", "emulated"} : std::vector<std::string>{"kernel"};
+  if (choice == "auto") {
+    fmt::print(stderr, "sevisor: warning: testing on the emulated host, which protects nothing: no {} here ({})\n",
+               needed, *reason);
+    return {"emulated"};
   }
-  if (choice == "kernel") return {"kernel"};
-  return {"kernel", "emulated"};
+  throw Error(ExitCode::kHostCannot,
+              fmt::format("run {} guests on this machine's kernel host", plain ? "plain" : "SEV-ES"), *reason,
+              "'sevisor doctor' says what to do; --host emulated needs no hardware.");
 }
 
 // A platform's PDH, which a session is made for.
@@ -158,7 +162,7 @@ int test(const TestOptions& options) {
   if (!options.json.empty()) json.emplace(options.json);
   if (!options.logs.empty()) make_folder(options.logs);
   setting.logs = options.logs;
-  setting.hosts = choose_hosts(options.host);
+  setting.hosts = choose_hosts(options.host, suite);
   setting.program = std::filesystem::read_symlink("/proc/self/exe").string();
   if (std::ranges::any_of(suite.cases, [](const suite::Case& test) { return test.launch_digest.has_value(); })) {
     for (const std::string& host : setting.hosts) setting.pdhs.emplace(host, pdh_of(host));
