@@ -48,6 +48,7 @@ constexpr int kNeeded[] = {KVM_CAP_IRQCHIP,
                            KVM_CAP_EXIT_HYPERCALL,
                            KVM_CAP_SREGS2,
                            KVM_CAP_SYS_ATTRIBUTES,
+                           KVM_CAP_SET_GUEST_DEBUG,
                            KVM_CAP_SYNC_REGS};
 }  // namespace
 
