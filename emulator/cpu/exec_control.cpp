@@ -1,5 +1,7 @@
 // Near branches: JMP, Jcc, CALL, RET, LOOPcc, JrCXZ; and the instructions that only raise exceptions: BOUND, UDn.
 // Far forms are exec_system's.
+#include <algorithm>
+
 #include "emulator/cpu/exec_branch.hpp"
 #include "emulator/cpu/exec_integer.hpp"
 #include "emulator/cpu/exec_stack.hpp"
@@ -22,7 +24,19 @@ bool valid_target(T target) noexcept {
 
 bool is_far(const Insn& insn) { return insn.info.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR; }
 
-void place_target(const Insn& insn, Op& op) {
+// In 64-bit code an operand size prefix leaves a near branch 16 bits (APM vol. 3, 1.2.3 and CALL, JMP, Jcc, RET). Zydis
+// has 64 for most of them, as Intel's processors do.
+constexpr unsigned kOperandSizePrefix = 0x66;
+void narrow_branch(Insn& insn) {
+  constexpr unsigned kNarrow = 16;
+  const auto* prefixes = insn.info.raw.prefixes;
+  const bool prefixed = std::any_of(prefixes, prefixes + insn.info.raw.prefix_count,
+                                    [](const auto& prefix) { return prefix.value == kOperandSizePrefix; });
+  if (insn.code64() && prefixed && insn.info.raw.rex.W == 0) insn.info.operand_width = kNarrow;
+}
+
+void place_target(Insn& insn, Op& op) {
+  narrow_branch(insn);
   op.imm = op.rip_offset + op.length + insn.op(0).imm.value.u;
   const unsigned bits = insn.operand_bits();
   op.address_mask = bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
@@ -46,7 +60,8 @@ bool select_jump(Insn& insn, Op& op) {
     op.fn = jump_direct;
     return true;
   }
-  return with_size_from_16(size_of(insn, 0), [&]<class T>() {
+  narrow_branch(insn);
+  return with_size_from_16(insn.operand_bits(), [&]<class T>() {
     return with_place(insn, 0, &Op::src, op, [&]<At kSrc>() {
       op.fn = jump_indirect<T, kSrc>;
       return true;
@@ -153,6 +168,7 @@ const Op* call_indirect(Core& core, const Op* op) {
 bool select_call(Insn& insn, Op& op) {
   if (is_far(insn)) return false;
   insn.ends_block = true;
+  narrow_branch(insn);
   return with_stack(insn, [&]<class T, class S>() {
     if (insn.is_imm(0)) {
       place_target(insn, op);
@@ -180,6 +196,7 @@ const Op* near_return(Core& core, const Op* op) {
 bool select_return(Insn& insn, Op& op) {
   if (is_far(insn)) return false;
   insn.ends_block = true;
+  narrow_branch(insn);
   op.imm = insn.is_imm(0) ? insn.op(0).imm.value.u & 0xffff : 0;
   return with_stack(insn, [&]<class T, class S>() {
     op.fn = near_return<T, S>;

@@ -119,7 +119,7 @@ void collect(const Options& options, std::vector<Subject>& subjects,
     if (!vary(random, mode, form, e) || choose(engine, mode, e).verdict != Verdict::kCompared) continue;
     std::string bytes = form.name + ":";
     for (const std::uint8_t b : e.code()) bytes += fmt::format(" {:02x}", b);
-    std::snprintf(board.text.data(), board.text.size(), "%s", bytes.c_str());
+    static_cast<void>(std::snprintf(board.text.data(), board.text.size(), "%s", bytes.c_str()));
     const Outcome outcome = compare(random, mode, e, native, engine);
     Counts& counts = shared.counts()[which];
     if (!outcome.ran) continue;
@@ -128,10 +128,10 @@ void collect(const Options& options, std::vector<Subject>& subjects,
     if (outcome.difference.empty()) continue;
     ++counts.different;
     if (++board.shown <= kShown) fmt::print("case {}: {}\n{}", n, form.name, outcome.difference);
-    std::fflush(stdout);
+    static_cast<void>(std::fflush(stdout));
   }
   board.current = options.first + options.cases;
-  std::fflush(stdout);
+  static_cast<void>(std::fflush(stdout));
   ::_exit(0);
 }
 
@@ -170,7 +170,7 @@ std::uint64_t run_cases(const Options& options, const std::vector<Subject>& subj
   std::uint64_t deaths = 0;
   std::uint64_t next = options.first;
   while (next < options.first + options.cases && deaths < kMostDeaths) {
-    std::fflush(stdout);
+    static_cast<void>(std::fflush(stdout));
     shared.board().current = next;
     const pid_t child = ::fork();
     if (child < 0) throw std::runtime_error("cannot fork");
@@ -242,11 +242,8 @@ int check(const Options& options) {
   return total.different == 0 && deaths == 0 ? 0 : 1;
 }
 
-}  // namespace
-}  // namespace sevisor::check_cpu
-
-int main(int argc, char** argv) {
-  sevisor::check_cpu::Options options;
+int run(int argc, char** argv) {
+  Options options;
   CLI::App app("Holds the emulated processor to the one it runs on, instruction by instruction", "check-cpu");
   app.add_option("--seed", options.seed, "another sequence of cases (default 1)");
   app.add_option("--cases", options.cases, "how many cases (default 1000000)");
@@ -255,11 +252,20 @@ int main(int argc, char** argv) {
   app.add_flag("--quiet", options.quiet, "print differences and the last line only");
   try {
     app.parse(argc, argv);
-    return sevisor::check_cpu::check(options);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  return check(options);
+}
+
+}  // namespace
+}  // namespace sevisor::check_cpu
+
+int main(int argc, char** argv) {
+  try {
+    return sevisor::check_cpu::run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "check-cpu: {}\n", error.what());
+    static_cast<void>(std::fprintf(stderr, "check-cpu: %s\n", error.what()));
     return 2;
   }
 }

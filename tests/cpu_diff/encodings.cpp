@@ -1,5 +1,7 @@
 #include "tests/cpu_diff/encodings.hpp"
 
+#include "tests/cpu_diff/vendor.hpp"
+
 namespace sevisor::cpu_diff {
 
 namespace {
@@ -56,6 +58,8 @@ const ZydisDecoder& decoder(Mode mode) {
     ZydisDecoder d;
     ZydisDecoderInit(&d, machine, stack);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+    // Near branches with an operand size prefix in 64-bit code.
+    ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_AMD_BRANCHES, host_vendor() == Vendor::kAmd ? ZYAN_TRUE : ZYAN_FALSE);
     return d;
   };
   static const ZydisDecoder d64 = make_decoder(ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);

@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "tests/cpu_diff/cpuid.hpp"
+#include "tests/cpu_diff/vendor.hpp"
+
 namespace sevisor::cpu_diff {
 
 namespace {
@@ -40,7 +43,7 @@ bool host_has(ZydisMnemonic m) {
   switch (m) {
     case ZYDIS_MNEMONIC_ADCX:
     case ZYDIS_MNEMONIC_ADOX:
-      return __builtin_cpu_supports("adx") != 0;
+      return cpuid_bit(7, kEbx, 19);
     case ZYDIS_MNEMONIC_ANDN:
     case ZYDIS_MNEMONIC_BEXTR:
     case ZYDIS_MNEMONIC_BLSI:
@@ -60,9 +63,9 @@ bool host_has(ZydisMnemonic m) {
     case ZYDIS_MNEMONIC_CRC32:
       return __builtin_cpu_supports("sse4.2") != 0;
     case ZYDIS_MNEMONIC_LZCNT:
-      return __builtin_cpu_supports("lzcnt") != 0;
+      return cpuid_bit(0x80000001, kEcx, 5);
     case ZYDIS_MNEMONIC_MOVBE:
-      return __builtin_cpu_supports("movbe") != 0;
+      return cpuid_bit(1, kEcx, 22);
     case ZYDIS_MNEMONIC_POPCNT:
       return __builtin_cpu_supports("popcnt") != 0;
     default:
@@ -89,7 +92,7 @@ bool integer_wanted(const Encoding& e) {
   const bool branch = e.info.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR ||
                       e.info.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || e.info.mnemonic == ZYDIS_MNEMONIC_RET;
   // With an operand size prefix, near branches differ between AMD and Intel.
-  if (branch && (e.info.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0) return false;
+  if (branch && (e.info.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 && host_vendor() != Vendor::kAmd) return false;
   for (unsigned n = 0; n < e.info.operand_count_visible; ++n) {
     if (e.operands[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
     switch (ZydisRegisterGetClass(e.operands[n].reg.value)) {

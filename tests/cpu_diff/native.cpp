@@ -54,6 +54,7 @@ std::array<struct sigaction, kSignals.size()> previous;  // NOLINT: signal state
 std::vector<std::byte> alternate_stack;                  // NOLINT
 stack_t previous_stack;                                  // NOLINT
 volatile std::sig_atomic_t inside = 0;                   // NOLINT
+volatile std::sig_atomic_t arrived = 0;                  // NOLINT: at a branch's target, which is not mapped
 Machine* running = nullptr;                              // NOLINT
 
 void on_signal(int signal, siginfo_t* info, void* context) {
@@ -78,6 +79,14 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   constexpr int kPageFault = 14;
   running->cr2 = running->exception == kPageFault ? static_cast<std::uint64_t>(g[REG_CR2]) : 0;
   running->rip = static_cast<std::uint64_t>(g[REG_RIP]);
+  // A branch to where nothing can run is complete: the fault is that of the instruction there.
+  constexpr std::uint32_t kFetch = 0x10;
+  if (running->exception == kPageFault && (running->error & kFetch) != 0 && running->rip != kCode) {
+    running->exception = kNoException;
+    running->error = 0;
+    running->cr2 = 0;
+    arrived = 1;
+  }
   g[REG_RIP] = static_cast<greg_t>(reinterpret_cast<std::uintptr_t>(&cpu_diff_faulted));
   g[REG_RSP] = static_cast<greg_t>(cpu_diff_frame.host_rsp);
   g[REG_EFL] = 2;
@@ -182,6 +191,7 @@ void Native::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   cpu_diff_frame.far_entry.offset = static_cast<std::uint32_t>(kCode);
   cpu_diff_frame.far_entry.selector = kUserCs32;
   running = &machine;
+  arrived = 0;
   inside = 1;
   if (mode == Mode::k64) {
     cpu_diff_enter();
@@ -191,7 +201,7 @@ void Native::run(std::span<const std::uint8_t> instruction, Mode mode, Machine& 
   inside = 0;
   machine.regs = cpu_diff_frame.regs;
   std::memcpy(machine.data.data(), reinterpret_cast<void*>(kData), kDataSize);  // NOLINT
-  if (machine.exception == kNoException) {
+  if (machine.exception == kNoException && arrived == 0) {
     const std::uint8_t path = *reinterpret_cast<volatile std::uint8_t*>(kPathPage);  // NOLINT
     machine.rip = path == 2 ? kTaken : kCode + instruction.size();
   }

@@ -128,6 +128,7 @@ bool aim_branch(Random& random, Mode mode, Encoding& e, Machine& m, Aim& aimed) 
     const std::uint64_t distance = kTaken - kCode - e.info.length;
     const auto& raw = e.info.raw.imm[0];
     if (raw.size == 8) e.bytes[raw.offset] = static_cast<std::uint8_t>(distance);
+    if (raw.size == 16) return true;  // into the first 64 KiB, from anywhere
     if (raw.size == 32) store<std::uint32_t>(&e.bytes[raw.offset], static_cast<std::uint32_t>(distance));
     return raw.size == 8 || raw.size == 32;
   }

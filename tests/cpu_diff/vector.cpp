@@ -5,17 +5,12 @@
 #include <cstring>
 
 #include "base/bytes.hpp"
+#include "tests/cpu_diff/cpuid.hpp"
 #include "tests/cpu_diff/vector_state.hpp"
 
 namespace sevisor::cpu_diff {
 
 namespace {
-
-// A bit of CPUID's EAX to EDX, counted from 0.
-bool has_leaf(unsigned leaf, unsigned which, unsigned bit) {
-  std::array<unsigned, 4> r{};
-  return __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[which] >> bit & 1) != 0;
-}
 
 // XSAVE, and a bit of CPUID Fn0000_000D_EAX_x1 if not negative.
 bool has_xsave(int bit) {
@@ -39,7 +34,7 @@ bool host_runs(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_SSE4:
       return __builtin_cpu_supports("sse4.2") != 0;
     case ZYDIS_ISA_EXT_SSE4A:
-      return has_leaf(0x80000001, 2, 6);
+      return cpuid_bit(0x80000001, kEcx, 6);
     case ZYDIS_ISA_EXT_AES:
       return __builtin_cpu_supports("aes") != 0;
     case ZYDIS_ISA_EXT_PCLMULQDQ:
@@ -51,7 +46,7 @@ bool host_runs(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_XSAVEC:
       return has_xsave(1);
     case ZYDIS_ISA_EXT_SHA:
-      return has_leaf(7, 1, 29);
+      return cpuid_bit(7, kEbx, 29);
     case ZYDIS_ISA_EXT_AVX:
       return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("pclmul") != 0;
     case ZYDIS_ISA_EXT_AVX2:
@@ -60,13 +55,13 @@ bool host_runs(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_FMA:
       return __builtin_cpu_supports("fma") != 0;
     case ZYDIS_ISA_EXT_F16C:
-      return __builtin_cpu_supports("avx") != 0 && has_leaf(1, 2, 29);
+      return __builtin_cpu_supports("avx") != 0 && cpuid_bit(1, kEcx, 29);
     case ZYDIS_ISA_EXT_AVXAES:
       return __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("aes") != 0;
     case ZYDIS_ISA_EXT_VAES:
-      return __builtin_cpu_supports("avx") != 0 && has_leaf(7, 2, 9);
+      return __builtin_cpu_supports("avx") != 0 && cpuid_bit(7, kEcx, 9);
     case ZYDIS_ISA_EXT_VPCLMULQDQ:
-      return __builtin_cpu_supports("avx") != 0 && has_leaf(7, 2, 10);
+      return __builtin_cpu_supports("avx") != 0 && cpuid_bit(7, kEcx, 10);
     default:
       return false;
   }

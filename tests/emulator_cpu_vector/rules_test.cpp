@@ -1,5 +1,5 @@
 // When vector instructions raise #UD, #NM, #MF, #XF and #GP: the exception tables of APM vol. 4 and 5, and vol.
-// 2, 11.3. And SSE4A, which no other test can hold to the host.
+// 2, 11.3. And SSE4A, which only hosts of AMD have.
 #include <catch2/catch.hpp>
 #include <cstring>
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "tests/cpu_diff/operands.hpp"
@@ -27,7 +28,7 @@ struct Outcomes {
   Encoding e;
   Machine before, intel, engine;
 
-  explicit Outcomes(std::initializer_list<std::uint8_t> code, Mode m = Mode::k64) : mode(m) {
+  explicit Outcomes(const std::vector<std::uint8_t>& code, Mode m = Mode::k64) : mode(m) {
     std::copy(code.begin(), code.end(), e.bytes.begin());
     REQUIRE(decode(mode, e));
     before.regs = initial_registers();
@@ -247,7 +248,7 @@ TEST_CASE("x87's pointers and MXCSR_MASK differ by vendor") {
   }
   struct Stored {
     const char* name;
-    std::initializer_list<std::uint8_t> code;
+    std::vector<std::uint8_t> code;
     std::size_t first, size;  // bytes that are not compared
   };
   const auto stored =

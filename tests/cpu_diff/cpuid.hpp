@@ -1,0 +1,18 @@
+// What the host's processor has.
+#pragma once
+
+#include <array>
+#include <cpuid.h>
+#include <cstddef>
+
+namespace sevisor::cpu_diff {
+
+enum CpuidRegister : std::size_t { kEax, kEbx, kEcx, kEdx };
+
+// Bit `bit` of a register of CPUID leaf `leaf`, subleaf 0; false where there is no such leaf.
+[[nodiscard]] inline bool cpuid_bit(unsigned leaf, CpuidRegister which, unsigned bit) {
+  std::array<unsigned, 4> r{};
+  return __get_cpuid_count(leaf, 0, &r[kEax], &r[kEbx], &r[kEcx], &r[kEdx]) != 0 && (r[which] >> bit & 1) != 0;
+}
+
+}  // namespace sevisor::cpu_diff
