@@ -37,6 +37,10 @@ if command -v qemu-system-x86_64 >/dev/null; then
   guest_pid=$!
   tenths=$((900 * SLOW))
   until grep -aq 'guest:.*# ' "$WORK/out" 2>/dev/null || [ $((tenths -= 1)) -eq 0 ] || ! kill -0 "$guest_pid" 2>/dev/null; do sleep 0.1; done
+  # TERM, which 'timeout' passes on; KILL would leave QEMU behind.
+  kill -TERM "$guest_pid" 2>/dev/null
+  wait "$guest_pid"
+  guest_pid=
   console_has 'sevisor firmware: no memory encryption'
   console_has 'smp: Brought up 1 node, 2 CPUs'
   console_has 'guest:.*# '
