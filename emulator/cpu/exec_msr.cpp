@@ -37,8 +37,8 @@ constexpr std::uint32_t kDirect[] = {kMsrSpecCtrl, kMsrPredCmd, kMsrSysenterCs, 
 bool intercepted(const Core& core, bool write) {
   const MsrIntercepts* map = core.controls.msr_intercepts;
   if (map == nullptr) return false;
-  const auto index = static_cast<std::uint32_t>(core.gpr[1]);
-  return std::ranges::find(write ? map->writes : map->reads, index) != (write ? map->writes : map->reads).end();
+  const std::vector<std::uint32_t>& indices = write ? map->writes : map->reads;
+  return std::ranges::find(indices, static_cast<std::uint32_t>(core.gpr[1])) != indices.end();
 }
 
 // SEV_STATUS: 0 SEV, 1 SEV-ES; bit n + 2 shows SEV_FEATURES bit n (APM vol. 2, 15.34.10).

@@ -22,24 +22,26 @@ void InstructionEmulator::forget() {
   writes_.clear();
 }
 
+ghcb::MmioAccess InstructionEmulator::mmio_access(Access& access) {
+  return {.gpa = Gpa(access.address), .write = access.write, .data = access.data};
+}
+
+ghcb::PortAccess InstructionEmulator::port_access(Access& access) {
+  return {.port = static_cast<std::uint16_t>(access.address),
+          .in = !access.write,
+          .size = access.size,
+          .count = static_cast<std::uint32_t>(access.data.size() / access.size),
+          .data = access.data};
+}
+
 bool InstructionEmulator::offer(Access& access) {
-  if (!access.port) return client_.mmio({.gpa = Gpa(access.address), .write = access.write, .data = access.data});
-  return client_.port({.port = static_cast<std::uint16_t>(access.address),
-                       .in = !access.write,
-                       .size = access.size,
-                       .count = static_cast<std::uint32_t>(access.data.size() / access.size),
-                       .data = access.data});
+  if (!access.port) return client_.mmio(mmio_access(access));
+  return client_.port(port_access(access));
 }
 
 InstructionEmulator::Outcome InstructionEmulator::ask(Access& access) {
-  if (!access.port) {
-    return ghcb::MmioExit{{.gpa = Gpa(access.address), .write = access.write, .data = access.data}};
-  }
-  return ghcb::PortExit{{.port = static_cast<std::uint16_t>(access.address),
-                         .in = !access.write,
-                         .size = access.size,
-                         .count = static_cast<std::uint32_t>(access.data.size() / access.size),
-                         .data = access.data}};
+  if (!access.port) return ghcb::MmioExit{mmio_access(access)};
+  return ghcb::PortExit{port_access(access)};
 }
 
 // --- the bus ---------------------------------------------------------------------------------------------------------

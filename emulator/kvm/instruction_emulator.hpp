@@ -58,6 +58,8 @@ class InstructionEmulator final : private DeviceBus {
   void output(std::uint16_t port, unsigned size, std::span<const std::byte> data) override;
 
   bool answer(const Access& wanted, std::span<std::byte> data);
+  [[nodiscard]] static ghcb::MmioAccess mmio_access(Access& access);
+  [[nodiscard]] static ghcb::PortAccess port_access(Access& access);
   [[nodiscard]] bool offer(Access& access);
   [[nodiscard]] static Outcome ask(Access& access);
   Outcome perform_writes();

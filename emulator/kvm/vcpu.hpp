@@ -175,6 +175,7 @@ class Vcpu final : private Turn, private ghcb::Environment, private EmulatorClie
   std::optional<std::uint64_t> read_msr(std::uint32_t index) override;
   bool write_msr(std::uint32_t index, std::uint64_t value) override;
   bool refused_msr_exits() override;
+  bool msr_allowed(std::uint32_t index, bool write);
   std::uint64_t hypercall(const ghcb::Hypercall& call) override;
   bool hypercall_exits(const ghcb::Hypercall& call) override;
   bool port(const ghcb::PortAccess& access) override;

@@ -3,6 +3,7 @@
 #include <linux/kvm_para.h>
 
 #include "base/bytes.hpp"
+#include "emulator/cpu/registers.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
@@ -11,7 +12,6 @@
 namespace sevisor::emulator {
 
 namespace {
-constexpr std::uint64_t kCr4Osxsave = 1 << 18;
 // RAX of a hypercall that KVM does not know, whose arguments are no good, or from outside ring 0.
 constexpr std::uint64_t kHypercallUnknown = static_cast<std::uint64_t>(-KVM_ENOSYS);
 constexpr std::uint64_t kHypercallInvalid = static_cast<std::uint64_t>(-KVM_EINVAL);
@@ -33,25 +33,28 @@ ghcb::CpuidValues Vcpu::cpuid(std::uint32_t leaf, std::uint32_t sub_leaf, std::o
                       {.osxsave = (cr4_ & kCr4Osxsave) != 0, .apic = apic, .xcr0 = guest_xcr0_});
 }
 
-std::optional<std::uint64_t> Vcpu::read_msr(std::uint32_t index) {
-  if (!vm_.msr_filter().allows(index, false)) {
+// By the filter. Notes the reason that a refusal of the access, here or later, would have.
+bool Vcpu::msr_allowed(std::uint32_t index, bool write) {
+  if (!vm_.msr_filter().allows(index, write)) {
     msr_refusal_ = KVM_MSR_EXIT_REASON_FILTER;
-    return std::nullopt;
+    return false;
   }
-  const bool chips = Irqchip::owns_msr(index);
-  msr_refusal_ = chips || MsrStore::knows(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
-  if (chips) return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
+  const bool known = Irqchip::owns_msr(index) || MsrStore::knows(index);
+  msr_refusal_ = known ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
+  return true;
+}
+
+std::optional<std::uint64_t> Vcpu::read_msr(std::uint32_t index) {
+  if (!msr_allowed(index, false)) return std::nullopt;
+  if (Irqchip::owns_msr(index)) {
+    return vm_.irqchip() != nullptr ? vm_.irqchip()->read_msr(index_, index) : std::nullopt;
+  }
   return msrs_.read(index, vm_.clock().now);
 }
 
 bool Vcpu::write_msr(std::uint32_t index, std::uint64_t value) {
-  if (!vm_.msr_filter().allows(index, true)) {
-    msr_refusal_ = KVM_MSR_EXIT_REASON_FILTER;
-    return false;
-  }
-  const bool chips = Irqchip::owns_msr(index);
-  msr_refusal_ = chips || MsrStore::knows(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
-  if (chips) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value);
+  if (!msr_allowed(index, true)) return false;
+  if (Irqchip::owns_msr(index)) return vm_.irqchip() != nullptr && vm_.irqchip()->write_msr(index_, index, value);
   return msrs_.write(index, value);
 }
 

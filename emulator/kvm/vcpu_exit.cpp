@@ -4,6 +4,7 @@
 #include <cstring>
 #include <spdlog/spdlog.h>
 
+#include "emulator/cpu/registers.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
 #include "ghcb/event.hpp"
@@ -22,12 +23,6 @@ constexpr ghcb::ExitCode kExitCr15WriteTrap = ghcb::kExitCr0WriteTrap + 15;
 // kvm_run.hypercall.flags, KVM_EXIT_HYPERCALL_LONG_MODE: KVM takes a guest whose registers it cannot see for a 64-bit
 // one.
 constexpr std::uint32_t kHypercallOf64Bits = 1;
-constexpr std::uint64_t kEferLme = 1 << 8;
-constexpr std::uint64_t kEferLma = 1 << 10;
-constexpr std::uint64_t kEferSvme = 1 << 12;
-constexpr std::uint64_t kCr0Pg = std::uint64_t{1} << 31;
-constexpr std::uint8_t kVectorBp = 3;
-constexpr std::uint8_t kVectorOf = 4;
 }  // namespace
 
 // An event whose delivery the exit interrupted is injected again, but for those that the instruction raises anew when

@@ -116,19 +116,7 @@ constexpr int kPageFault = 14;
 
 // An area of memory that FXSAVE or XSAVE has written; nullptr for other instructions.
 std::byte* saved_area(const Encoding& e, const Machine& before, Machine& after) {
-  switch (e.info.mnemonic) {
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-      break;
-    default:
-      return nullptr;
-  }
+  if (!saves_image(e)) return nullptr;
   return after.data.data() + (operand_address(e, e.operands[0], before) - kData);
 }
 

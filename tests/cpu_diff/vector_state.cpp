@@ -329,6 +329,22 @@ void prepare_operand(Random& random, const Encoding& e, Machine& machine) {
   }
 }
 
+bool saves_image(const Encoding& encoding) {
+  switch (encoding.info.mnemonic) {
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::string vector_difference(Mode mode, const Machine& native, const Machine& engine) {
   std::string text;
   const auto compare = [&](const std::string& name, const std::byte* a, const std::byte* b, std::size_t size) {

@@ -16,6 +16,9 @@ void prepare_operand(Random& random, const Encoding& encoding, Machine& machine)
 [[nodiscard]] std::uint64_t operand_address(const Encoding& encoding, const ZydisDecodedOperand& operand,
                                             const Machine& machine);
 
+// FXSAVE, XSAVE and their like: what they write begins with FXSAVE's image.
+[[nodiscard]] bool saves_image(const Encoding& encoding);
+
 // What differs in the vector state, or nothing.
 [[nodiscard]] std::string vector_difference(Mode mode, const Machine& native, const Machine& engine);
 [[nodiscard]] std::string describe_vector(const Machine& machine);

@@ -178,16 +178,8 @@ void x87_pointers(const Ran& /*ran*/, const Machine& native, Machine& engine) {
 // Where an instruction stores pointers, from its memory operand's begin.
 Field stored_pointers(const Encoding& e) {
   constexpr std::size_t kEnvironment = 12;  // FNSTENV, FNSAVE: behind three fields of 32 bits
+  if (saves_image(e)) return {kFop.at, kFdp.at + kFdp.size - kFop.at};
   switch (e.info.mnemonic) {
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-      return {kFop.at, kFdp.at + kFdp.size - kFop.at};
     case ZYDIS_MNEMONIC_FNSTENV:
       return e.operands[0].size == 28 * 8 ? Field{kEnvironment, 16} : Field{kEnvironment / 2, 8};
     case ZYDIS_MNEMONIC_FNSAVE:
