@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "kvm/handles.hpp"
 #include "vmm/cpu_model.hpp"
-#include "vmm/kvm/handles.hpp"
 
 namespace sevisor::vmm {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "devices/guest_dma.hpp"
-#include "vmm/kvm/observer.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::vmm {
 

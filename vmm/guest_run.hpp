@@ -8,11 +8,11 @@
 #include <span>
 #include <string>
 
+#include "kvm/host.hpp"
 #include "vmm/end_wait.hpp"
 #include "vmm/guest_checker.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/input_file.hpp"
-#include "vmm/kvm/host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/memory_dump.hpp"
 #include "vmm/outcome.hpp"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/mapping.hpp"
+#include "kvm/handles.hpp"
 #include "sev/footer_table.hpp"
 #include "sev/hashes_table.hpp"
 #include "sev/launch_secret.hpp"
@@ -19,7 +20,6 @@
 #include "sev/sha256.hpp"
 #include "vmm/cpu_model.hpp"
 #include "vmm/guest_ram.hpp"
-#include "vmm/kvm/handles.hpp"
 
 namespace sevisor::vmm {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "vmm/kvm/observer.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::vmm {
 

@@ -13,7 +13,7 @@
 
 #include "base/error.hpp"
 #include "base/unique_fd.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::vmm {
 

@@ -12,9 +12,9 @@
 #include "ghcb/exit_name.hpp"
 #include "ghcb/ioio.hpp"
 #include "ghcb/msr_protocol.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/exit_name.hpp"
 #include "sev/firmware_status.hpp"
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/exit_name.hpp"
 
 namespace sevisor::vmm {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "vmm/kvm/observer.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::vmm {
 

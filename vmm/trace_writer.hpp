@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/unique_fd.hpp"
-#include "vmm/kvm/observer.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::vmm {
 

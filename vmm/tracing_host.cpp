@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::vmm {
 

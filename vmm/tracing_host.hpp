@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "vmm/kvm/host.hpp"
-#include "vmm/kvm/observer.hpp"
+#include "kvm/host.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::vmm {
 

@@ -12,7 +12,7 @@
 #include "ghcb/exit_name.hpp"
 #include "ghcb/msr_protocol.hpp"
 #include "ghcb/page.hpp"
-#include "vmm/kvm/exit_name.hpp"
+#include "kvm/exit_name.hpp"
 
 namespace sevisor::vmm {
 

@@ -10,7 +10,7 @@
 #include "devices/bus.hpp"
 #include "devices/guest_dma.hpp"
 #include "devices/io_apic.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 #include "vmm/outcome.hpp"
 
 namespace sevisor::vmm {

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "vmm/kvm/handles.hpp"
+#include "kvm/handles.hpp"
 #include "vmm/run_state.hpp"
 #include "vmm/thread_filter.hpp"
 #include "vmm/vcpu_exit.hpp"

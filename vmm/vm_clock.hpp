@@ -5,7 +5,7 @@
 #include <chrono>
 
 #include "devices/clock.hpp"
-#include "vmm/kvm/handles.hpp"
+#include "kvm/handles.hpp"
 
 namespace sevisor::vmm {
 

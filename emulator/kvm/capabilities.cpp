@@ -6,7 +6,7 @@
 #include "emulator/irqchip/gsi_routing.hpp"
 #include "emulator/kvm/coalesced_ring.hpp"
 #include "emulator/kvm/msr_store.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <linux/kvm_para.h>
 
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

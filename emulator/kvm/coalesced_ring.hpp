@@ -9,7 +9,7 @@
 
 #include "base/mapping.hpp"
 #include "emulator/kvm/io_eventfds.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ghcb/hypervisor/environment.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "emulator/psp/platform_identity.hpp"
-#include "vmm/kvm/host.hpp"
-#include "vmm/kvm/observer.hpp"
+#include "kvm/host.hpp"
+#include "kvm/observer.hpp"
 
 namespace sevisor::emulator {
 

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kvm/abi.hpp"
 #include "sev/vmsa.hpp"
-#include "vmm/kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "emulator/kvm/event_descriptor.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

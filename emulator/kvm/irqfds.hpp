@@ -7,7 +7,7 @@
 
 #include "emulator/kvm/event_descriptor.hpp"
 #include "emulator/kvm/event_watch.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

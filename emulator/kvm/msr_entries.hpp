@@ -8,7 +8,7 @@
 
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/user_memory.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "kvm/abi.hpp"
 #include "sev/vmsa.hpp"
-#include "vmm/kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

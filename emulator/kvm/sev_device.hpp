@@ -5,7 +5,7 @@
 
 #include "emulator/kvm/file.hpp"
 #include "emulator/kvm/platform.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

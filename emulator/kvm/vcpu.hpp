@@ -16,9 +16,9 @@
 #include "emulator/kvm/register_state.hpp"
 #include "emulator/kvm/scheduler.hpp"
 #include "ghcb/hypervisor/service.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/observer.hpp"
 #include "sev/vmsa.hpp"
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/observer.hpp"
 
 namespace sevisor::emulator {
 

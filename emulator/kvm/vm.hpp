@@ -17,7 +17,7 @@
 #include "emulator/kvm/msr_filter.hpp"
 #include "emulator/kvm/platform.hpp"
 #include "emulator/kvm/scheduler.hpp"
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
 

@@ -7,8 +7,8 @@
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
+#include "kvm/kernel_host.hpp"
 #include "rig.hpp"
-#include "vmm/kvm/kernel_host.hpp"
 
 namespace sevisor::conformance {
 

@@ -7,7 +7,7 @@
 #include <sys/time.h>
 
 #include "base/bytes.hpp"
-#include "vmm/kvm/exit_name.hpp"
+#include "kvm/exit_name.hpp"
 
 namespace sevisor::conformance {
 

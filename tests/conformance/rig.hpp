@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/mapping.hpp"
-#include "vmm/kvm/handles.hpp"
+#include "kvm/handles.hpp"
 
 namespace sevisor::conformance {
 

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/bytes.hpp"
-#include "vmm/kvm/exit_name.hpp"
+#include "kvm/exit_name.hpp"
 
 namespace sevisor::conformance {
 

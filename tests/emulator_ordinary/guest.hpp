@@ -16,8 +16,8 @@
 #include "base/bytes.hpp"
 #include "base/mapping.hpp"
 #include "emulator/kvm/emulated_host.hpp"
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/kernel_host.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/kernel_host.hpp"
 
 namespace sevisor::test {
 

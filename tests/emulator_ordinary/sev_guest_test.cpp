@@ -1,7 +1,7 @@
 // Guests with SEV and without SEV-ES: memory as the C-bit says, exits as of an ordinary guest. APM vol. 2, 15.34; Linux
 // arch/x86/kvm/svm/sev.c, svm.c svm_check_emulate_instruction().
+#include "kvm/abi.hpp"
 #include "tests/emulator_ordinary/guest.hpp"
-#include "vmm/kvm/abi.hpp"
 
 using namespace sevisor;
 using namespace sevisor::test;

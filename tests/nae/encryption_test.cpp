@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 
 #include "base/bytes.hpp"
+#include "kvm/abi.hpp"
 #include "layout.h"
 #include "machine.hpp"
-#include "vmm/kvm/abi.hpp"
 
 using namespace sevisor;
 using namespace sevisor::nae;

@@ -10,8 +10,8 @@
 
 #include "base/mapping.hpp"
 #include "emulator/kvm/emulated_host.hpp"
+#include "kvm/handles.hpp"
 #include "tests/nae/cases.hpp"
-#include "vmm/kvm/handles.hpp"
 
 namespace sevisor::nae {
 

@@ -5,10 +5,10 @@
 #include <set>
 
 #include "base/bytes.hpp"
+#include "kvm/abi.hpp"
 #include "layout.h"
 #include "machine.hpp"
 #include "vmm/guest_checker.hpp"
-#include "vmm/kvm/abi.hpp"
 
 using namespace sevisor;
 using namespace sevisor::nae;

@@ -1,5 +1,5 @@
 // The ABI header, seen from C++: the numbers that the kernel dispatches on, as a C program has them.
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 #include <catch2/catch.hpp>
 

@@ -1,11 +1,11 @@
-#include "vmm/kvm/handles.hpp"
+#include "kvm/handles.hpp"
 
 #include <catch2/catch.hpp>
 #include <string>
 
 #include "base/error.hpp"
+#include "kvm/failure.hpp"
 #include "tests/vmm/scripted_host.hpp"
-#include "vmm/kvm/failure.hpp"
 
 using namespace sevisor;
 using namespace sevisor::kvm;

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/host.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/host.hpp"
 
 namespace sevisor::test {
 

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 using namespace sevisor;
 

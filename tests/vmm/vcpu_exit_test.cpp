@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "kvm/handles.hpp"
 #include "tests/vmm/scripted_host.hpp"
-#include "vmm/kvm/handles.hpp"
 #include "vmm/vcpu_threads.hpp"
 
 using namespace sevisor;

@@ -10,8 +10,8 @@
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
+#include "kvm/recording_host.hpp"
 #include "vmm/guest_ram.hpp"
-#include "vmm/kvm/recording_host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/memory_map.hpp"
 

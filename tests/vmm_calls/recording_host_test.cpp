@@ -1,4 +1,4 @@
-#include "vmm/kvm/recording_host.hpp"
+#include "kvm/recording_host.hpp"
 
 #include <catch2/catch.hpp>
 #include <cerrno>

@@ -9,10 +9,10 @@
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
+#include "kvm/handles.hpp"
+#include "kvm/kernel_host.hpp"
 #include "sev/encoding.hpp"
 #include "vmm/cli/key_files.hpp"
-#include "vmm/kvm/handles.hpp"
-#include "vmm/kvm/kernel_host.hpp"
 
 namespace sevisor::cli {
 

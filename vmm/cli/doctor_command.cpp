@@ -10,9 +10,9 @@
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
+#include "kvm/kernel_host.hpp"
 #include "vmm/doctor/host_checks.hpp"
 #include "vmm/json_report.hpp"
-#include "vmm/kvm/kernel_host.hpp"
 
 namespace sevisor::cli {
 

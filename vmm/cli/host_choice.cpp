@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
-#include "vmm/kvm/kernel_host.hpp"
+#include "kvm/kernel_host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/tracing_host.hpp"
 

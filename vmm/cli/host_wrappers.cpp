@@ -8,7 +8,7 @@
 
 #include "base/error.hpp"
 #include "base/unique_fd.hpp"
-#include "vmm/kvm/recording_host.hpp"
+#include "kvm/recording_host.hpp"
 
 namespace sevisor::cli {
 

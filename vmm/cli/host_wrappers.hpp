@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "vmm/kvm/host.hpp"
+#include "kvm/host.hpp"
 
 namespace sevisor::cli {
 

@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "kvm/kernel_host.hpp"
 #include "vmm/cli/certificate_files.hpp"
 #include "vmm/cli/option_values.hpp"
 #include "vmm/json_report.hpp"
-#include "vmm/kvm/kernel_host.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/suite/suite_report.hpp"
 #include "vmm/suite/suite_run.hpp"

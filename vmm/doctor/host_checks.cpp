@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "kvm/handles.hpp"
 #include "sev/cpu_type.hpp"
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
 #include "vmm/doctor/machine_checks.hpp"
 #include "vmm/guest_ram.hpp"
-#include "vmm/kvm/handles.hpp"
 #include "vmm/launch.hpp"
 #include "vmm/memory_map.hpp"
 

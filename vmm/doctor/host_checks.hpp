@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <span>
 
+#include "kvm/host.hpp"
 #include "vmm/doctor/check.hpp"
 #include "vmm/doctor/machine.hpp"
-#include "vmm/kvm/host.hpp"
 
 namespace sevisor::doctor {
 

@@ -1,8 +1,8 @@
-#include "vmm/kvm/exit_name.hpp"
+#include "kvm/exit_name.hpp"
 
 #include <span>
 
-#include "vmm/kvm/abi.hpp"
+#include "kvm/abi.hpp"
 
 namespace sevisor::kvm {
 

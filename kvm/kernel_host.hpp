@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "vmm/kvm/host.hpp"
+#include "kvm/host.hpp"
 
 namespace sevisor::kvm {
 

@@ -1,4 +1,4 @@
-#include "vmm/kvm/handles.hpp"
+#include "kvm/handles.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "kvm/failure.hpp"
 #include "sev/firmware_status.hpp"
-#include "vmm/kvm/failure.hpp"
 
 namespace sevisor::kvm {
 

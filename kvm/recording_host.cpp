@@ -1,4 +1,4 @@
-#include "vmm/kvm/recording_host.hpp"
+#include "kvm/recording_host.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/call_record.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/call_record.hpp"
 
 namespace sevisor::kvm {
 

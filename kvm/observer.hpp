@@ -1,6 +1,6 @@
 // What a host tells of its guests to who asks: the tracer, crash reports, the checker. The emulated host sees all of
 // it; silicon hides #VC and the GHCB's traffic from everybody, so above the kernel's host only user space's own calls
-// are seen. Part of the seam, as vmm/kvm/host.hpp is.
+// are seen. Part of the seam, as kvm/host.hpp is.
 #pragma once
 
 #include <cstddef>

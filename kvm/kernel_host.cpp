@@ -1,4 +1,4 @@
-#include "vmm/kvm/kernel_host.hpp"
+#include "kvm/kernel_host.hpp"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>

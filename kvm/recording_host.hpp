@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "vmm/kvm/host.hpp"
+#include "kvm/host.hpp"
 
 namespace sevisor::kvm {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/address.hpp"
-#include "vmm/kvm/abi.hpp"
-#include "vmm/kvm/host_fd.hpp"
+#include "kvm/abi.hpp"
+#include "kvm/host_fd.hpp"
 
 namespace sevisor::kvm {
 

@@ -1,5 +1,5 @@
 // The seam: what answers KVM and SEV ioctls. The kernel host passes them on; the emulated host answers them in process.
-// Everything above the typed handles (vmm/kvm/handles.hpp) is the same for both. See docs/architecture.md.
+// Everything above the typed handles (kvm/handles.hpp) is the same for both. See docs/architecture.md.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-#include "vmm/kvm/failure.hpp"
+#include "kvm/failure.hpp"
 
 #include <cerrno>
 #include <fmt/format.h>

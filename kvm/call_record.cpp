@@ -1,4 +1,4 @@
-#include "vmm/kvm/call_record.hpp"
+#include "kvm/call_record.hpp"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -7,8 +7,8 @@
 #include <span>
 
 #include "base/bytes.hpp"
+#include "kvm/abi.hpp"
 #include "sev/encoding.hpp"
-#include "vmm/kvm/abi.hpp"
 
 namespace sevisor::kvm {
 
