@@ -8,8 +8,8 @@
 #include "emulator/cpu/features.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/msr_store.hpp"
-#include "vmm/cpu_model.hpp"
-#include "vmm/cpuid_table.hpp"
+#include "vmm/machine/cpu_model.hpp"
+#include "vmm/machine/cpuid_table.hpp"
 
 using namespace sevisor;
 

@@ -2,7 +2,7 @@
 #include "base/error.hpp"
 #include "check.hpp"
 #include "small_kernel.hpp"
-#include "vmm/kernel_image.hpp"
+#include "vmm/boot/kernel_image.hpp"
 
 using namespace sevisor;
 

@@ -4,7 +4,7 @@
 
 #include "base/error.hpp"
 #include "check.hpp"
-#include "vmm/trace_summary.hpp"
+#include "vmm/trace/trace_summary.hpp"
 
 using namespace sevisor;
 

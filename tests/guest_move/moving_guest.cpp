@@ -12,10 +12,10 @@
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
 #include "sev/cpu_type.hpp"
-#include "vmm/cpuid_table.hpp"
-#include "vmm/input_file.hpp"
-#include "vmm/kernel_image.hpp"
-#include "vmm/vcpu_threads.hpp"
+#include "vmm/boot/input_file.hpp"
+#include "vmm/boot/kernel_image.hpp"
+#include "vmm/machine/cpuid_table.hpp"
+#include "vmm/run/vcpu_threads.hpp"
 
 namespace sevisor::test {
 

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "tests/guest_move/machine_state.hpp"
-#include "vmm/guest_ram.hpp"
-#include "vmm/launch.hpp"
-#include "vmm/platform.hpp"
-#include "vmm/run_state.hpp"
+#include "vmm/end/run_state.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/machine/guest_ram.hpp"
+#include "vmm/machine/platform.hpp"
 
 namespace sevisor::test {
 

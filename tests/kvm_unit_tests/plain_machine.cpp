@@ -13,7 +13,7 @@
 #include "ghcb/event.hpp"
 #include "ghcb/exit_code.hpp"
 #include "ghcb/ioio.hpp"
-#include "vmm/cpuid_table.hpp"
+#include "vmm/machine/cpuid_table.hpp"
 
 namespace sevisor::kvm_unit_tests {
 

@@ -8,7 +8,7 @@
 #include "kvm/abi.hpp"
 #include "layout.h"
 #include "machine.hpp"
-#include "vmm/guest_checker.hpp"
+#include "vmm/trace/guest_checker.hpp"
 
 using namespace sevisor;
 using namespace sevisor::nae;

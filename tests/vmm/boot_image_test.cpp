@@ -5,8 +5,8 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "vmm/bzimage.hpp"
-#include "vmm/kernel_image.hpp"
+#include "vmm/boot/bzimage.hpp"
+#include "vmm/boot/kernel_image.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -8,11 +8,11 @@
 
 #include "base/error.hpp"
 #include "base/unique_fd.hpp"
-#include "vmm/console_input.hpp"
-#include "vmm/console_keys.hpp"
-#include "vmm/console_output.hpp"
-#include "vmm/expect_matcher.hpp"
-#include "vmm/serial_input.hpp"
+#include "vmm/console/console_input.hpp"
+#include "vmm/console/console_keys.hpp"
+#include "vmm/console/console_output.hpp"
+#include "vmm/console/expect_matcher.hpp"
+#include "vmm/console/serial_input.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -1,13 +1,13 @@
 // Against QEMU 7.2.22 (Debian 12): the registers of each `-cpu NAME`, features from the QOM properties feature-words
 // and filtered-features, caches as CPUID answers a guest with four cores. TCG always takes VME away and adds the bit of
 // a hypervisor.
-#include "vmm/cpu_model.hpp"
+#include "vmm/machine/cpu_model.hpp"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "sev/cpu_type.hpp"
-#include "vmm/cpuid_table.hpp"
+#include "vmm/machine/cpuid_table.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

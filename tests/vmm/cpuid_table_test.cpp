@@ -1,4 +1,4 @@
-#include "vmm/cpuid_table.hpp"
+#include "vmm/machine/cpuid_table.hpp"
 
 #include <catch2/catch.hpp>
 

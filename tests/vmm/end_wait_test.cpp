@@ -1,4 +1,4 @@
-#include "vmm/end_wait.hpp"
+#include "vmm/end/end_wait.hpp"
 
 #include <algorithm>
 #include <array>

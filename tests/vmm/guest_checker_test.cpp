@@ -1,5 +1,5 @@
 // The checker's rules that need a device or a secret, and what it lets pass. tests/nae has guests for the others.
-#include "vmm/guest_checker.hpp"
+#include "vmm/trace/guest_checker.hpp"
 
 #include <catch2/catch.hpp>
 #include <cstring>

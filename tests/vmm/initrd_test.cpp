@@ -1,4 +1,4 @@
-#include "vmm/initrd.hpp"
+#include "vmm/boot/initrd.hpp"
 
 #include <catch2/catch.hpp>
 #include <span>

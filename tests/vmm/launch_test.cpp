@@ -1,4 +1,4 @@
-#include "vmm/launch.hpp"
+#include "vmm/launch/launch.hpp"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -11,7 +11,7 @@
 #include "base/error.hpp"
 #include "sev/encoding.hpp"
 #include "tests/vmm/scripted_host.hpp"
-#include "vmm/memory_map.hpp"
+#include "vmm/machine/memory_map.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "vmm/guest_ram.hpp"
-#include "vmm/memory_map.hpp"
-#include "vmm/platform.hpp"
-#include "vmm/seconds_text.hpp"
-#include "vmm/size_text.hpp"
-#include "vmm/vcpu_threads.hpp"
+#include "vmm/machine/guest_ram.hpp"
+#include "vmm/machine/memory_map.hpp"
+#include "vmm/machine/platform.hpp"
+#include "vmm/run/vcpu_threads.hpp"
+#include "vmm/text/seconds_text.hpp"
+#include "vmm/text/size_text.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

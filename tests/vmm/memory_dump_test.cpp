@@ -1,4 +1,4 @@
-#include "vmm/memory_dump.hpp"
+#include "vmm/machine/memory_dump.hpp"
 
 #include <catch2/catch.hpp>
 #include <cstdio>

@@ -8,8 +8,8 @@
 
 #include "base/error.hpp"
 #include "tests/vmm/scripted_host.hpp"
-#include "vmm/launch.hpp"
-#include "vmm/memory_map.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/machine/memory_map.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

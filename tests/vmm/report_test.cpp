@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "base/error.hpp"
-#include "vmm/input_file.hpp"
-#include "vmm/json_report.hpp"
+#include "vmm/boot/input_file.hpp"
+#include "vmm/run/json_report.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -1,4 +1,4 @@
-#include "vmm/thread_filter.hpp"
+#include "vmm/end/thread_filter.hpp"
 
 #include <catch2/catch.hpp>
 #include <csignal>

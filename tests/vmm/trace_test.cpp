@@ -6,9 +6,9 @@
 #include "base/error.hpp"
 #include "ghcb/exit_code.hpp"
 #include "ghcb/ioio.hpp"
-#include "vmm/recent_events.hpp"
-#include "vmm/trace_line.hpp"
-#include "vmm/trace_summary.hpp"
+#include "vmm/trace/recent_events.hpp"
+#include "vmm/trace/trace_line.hpp"
+#include "vmm/trace/trace_summary.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -1,5 +1,5 @@
 // What can be seen above a host that says nothing itself.
-#include "vmm/tracing_host.hpp"
+#include "vmm/trace/tracing_host.hpp"
 
 #include <array>
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-#include "vmm/variable_store.hpp"
+#include "vmm/boot/variable_store.hpp"
 
 #include <catch2/catch.hpp>
 #include <cstdlib>

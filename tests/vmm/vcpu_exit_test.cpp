@@ -1,4 +1,4 @@
-#include "vmm/vcpu_exit.hpp"
+#include "vmm/run/vcpu_exit.hpp"
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -11,7 +11,7 @@
 #include "base/bytes.hpp"
 #include "kvm/handles.hpp"
 #include "tests/vmm/scripted_host.hpp"
-#include "vmm/vcpu_threads.hpp"
+#include "vmm/run/vcpu_threads.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -11,9 +11,9 @@
 #include "emulator/kvm/emulated_host.hpp"
 #include "firmware/image.hpp"
 #include "kvm/recording_host.hpp"
-#include "vmm/guest_ram.hpp"
-#include "vmm/launch.hpp"
-#include "vmm/memory_map.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/machine/guest_ram.hpp"
+#include "vmm/machine/memory_map.hpp"
 
 namespace sevisor::test {
 

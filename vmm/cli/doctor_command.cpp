@@ -12,7 +12,7 @@
 #include "firmware/image.hpp"
 #include "kvm/kernel_host.hpp"
 #include "vmm/doctor/host_checks.hpp"
-#include "vmm/json_report.hpp"
+#include "vmm/run/json_report.hpp"
 
 namespace sevisor::cli {
 

@@ -9,8 +9,8 @@
 
 #include "sev/footer_table.hpp"
 #include "sev/hashes_table.hpp"
-#include "vmm/file_hash.hpp"
-#include "vmm/input_file.hpp"
+#include "vmm/boot/file_hash.hpp"
+#include "vmm/boot/input_file.hpp"
 
 namespace sevisor::cli {
 

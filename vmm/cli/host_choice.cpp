@@ -8,8 +8,8 @@
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "kvm/kernel_host.hpp"
-#include "vmm/launch.hpp"
-#include "vmm/tracing_host.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/trace/tracing_host.hpp"
 
 namespace sevisor::cli {
 

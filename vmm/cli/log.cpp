@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.hpp"
-#include "vmm/service_manager.hpp"
+#include "vmm/end/service_manager.hpp"
 
 namespace sevisor::cli {
 

@@ -7,8 +7,8 @@
 #include <optional>
 #include <string>
 
-#include "vmm/guest_run.hpp"
-#include "vmm/json_report.hpp"
+#include "vmm/run/guest_run.hpp"
+#include "vmm/run/json_report.hpp"
 
 namespace sevisor::cli {
 

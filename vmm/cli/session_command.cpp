@@ -11,7 +11,7 @@
 #include "sev/policy.hpp"
 #include "vmm/cli/certificate_files.hpp"
 #include "vmm/cli/key_files.hpp"
-#include "vmm/owner_session.hpp"
+#include "vmm/launch/owner_session.hpp"
 
 namespace sevisor::cli {
 

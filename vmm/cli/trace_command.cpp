@@ -8,8 +8,8 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "vmm/json_report.hpp"
-#include "vmm/trace_summary.hpp"
+#include "vmm/run/json_report.hpp"
+#include "vmm/trace/trace_summary.hpp"
 
 namespace sevisor::cli {
 

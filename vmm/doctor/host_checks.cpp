@@ -10,9 +10,9 @@
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
 #include "vmm/doctor/machine_checks.hpp"
-#include "vmm/guest_ram.hpp"
-#include "vmm/launch.hpp"
-#include "vmm/memory_map.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/machine/guest_ram.hpp"
+#include "vmm/machine/memory_map.hpp"
 
 namespace sevisor::doctor {
 

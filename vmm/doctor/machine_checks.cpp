@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <sstream>
 
-#include "vmm/size_text.hpp"
+#include "vmm/text/size_text.hpp"
 
 namespace sevisor::doctor {
 

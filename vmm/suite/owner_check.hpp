@@ -7,7 +7,7 @@
 
 #include "sev/certificate.hpp"
 #include "sev/sha256.hpp"
-#include "vmm/owner_session.hpp"
+#include "vmm/launch/owner_session.hpp"
 
 namespace sevisor::suite {
 

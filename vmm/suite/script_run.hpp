@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "vmm/expect_matcher.hpp"
+#include "vmm/console/expect_matcher.hpp"
 #include "vmm/suite/console_record.hpp"
 #include "vmm/suite/suite.hpp"
 

@@ -15,9 +15,9 @@
 #include "base/error.hpp"
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
-#include "vmm/expect_matcher.hpp"
-#include "vmm/seconds_text.hpp"
+#include "vmm/console/expect_matcher.hpp"
 #include "vmm/suite/suite.hpp"
+#include "vmm/text/seconds_text.hpp"
 
 namespace sevisor::suite {
 

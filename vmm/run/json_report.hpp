@@ -1,0 +1,48 @@
+// The report that --json writes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "vmm/end/outcome.hpp"
+#include "vmm/launch/launch.hpp"
+#include "vmm/trace/guest_checker.hpp"
+
+namespace sevisor::vmm {
+
+struct ReportContents {
+  std::string host;  // "kernel" or "emulated"
+  std::uint32_t policy = 0;
+  unsigned cpus = 1;
+  std::string cpu_type;
+  LaunchReport launch;
+};
+
+// One object, as docs/run.md describes it, with a line feed at its end.
+// `history`: what the vCPU that ended the run did last, a line an event. `findings`: the checker's; null: it did not
+// look.
+[[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome,
+                                      const std::vector<std::string>& history = {},
+                                      const std::vector<Finding>* findings = nullptr);
+// The same before the guest has run: without "exit".
+[[nodiscard]] std::string json_launch_report(const ReportContents& contents);
+
+// A file that is replaced as a whole or not at all.
+class ReportFile {
+ public:
+  // Throws Error (kBadUsage) when the file could not be written; does not touch it yet and leaves nothing behind.
+  // `option`: the one that the path was given with.
+  explicit ReportFile(std::string path, std::string option = "--json");
+
+  // Throws Error (kBadUsage).
+  void write(const std::string& text) const;
+
+ private:
+  [[nodiscard]] bool is_special() const;  // a device or pipe, which is written in place
+
+  std::string path_;
+  std::string option_;
+};
+
+}  // namespace sevisor::vmm
