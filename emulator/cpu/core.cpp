@@ -1,7 +1,7 @@
 #include "emulator/cpu/core.hpp"
 
-#include "emulator/cpu/code_cache.hpp"
-#include "emulator/cpu/straddler.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
+#include "emulator/cpu/code/straddler.hpp"
 
 namespace sevisor::emulator {
 

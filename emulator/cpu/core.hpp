@@ -14,12 +14,12 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "emulator/cpu/code/op.hpp"
 #include "emulator/cpu/cpu.hpp"
-#include "emulator/cpu/flags.hpp"
-#include "emulator/cpu/op.hpp"
-#include "emulator/cpu/paging_cache.hpp"
-#include "emulator/cpu/registers.hpp"
-#include "emulator/cpu/tlb.hpp"
+#include "emulator/cpu/memory/paging_cache.hpp"
+#include "emulator/cpu/memory/tlb.hpp"
+#include "emulator/cpu/state/flags.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/memory/guest_memory.hpp"
 
 namespace sevisor::emulator {

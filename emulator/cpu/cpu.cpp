@@ -3,10 +3,10 @@
 #include <array>
 #include <fmt/format.h>
 
-#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
 #include "emulator/cpu/core.hpp"
+#include "emulator/cpu/state/vmsa_state.hpp"
 #include "emulator/cpu/system.hpp"
-#include "emulator/cpu/vmsa_state.hpp"
 
 namespace sevisor::emulator {
 

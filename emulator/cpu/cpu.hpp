@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "emulator/cpu/device_bus.hpp"
-#include "emulator/cpu/vmsa.hpp"
+#include "emulator/cpu/state/vmsa.hpp"
 #include "emulator/memory/guest_memory.hpp"
 
 namespace sevisor::emulator {
@@ -116,7 +116,7 @@ enum class Emulated : std::uint8_t {
   kExited,   // it cannot be done with a bus: `exit` as of run()
 };
 
-class CodeCache;  // emulator/cpu/code_cache.hpp: decoded instructions, one for all vCPUs of a VM
+class CodeCache;  // emulator/cpu/code/code_cache.hpp: decoded instructions, one for all vCPUs of a VM
 std::unique_ptr<CodeCache, void (*)(CodeCache*)> make_code_cache();
 
 class Cpu {

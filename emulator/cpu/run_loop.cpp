@@ -2,12 +2,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
+#include "emulator/cpu/code/decoder.hpp"
+#include "emulator/cpu/code/straddler.hpp"
 #include "emulator/cpu/core.hpp"
-#include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/host_unit.hpp"
 #include "emulator/cpu/intercepts.hpp"
-#include "emulator/cpu/straddler.hpp"
+#include "emulator/cpu/state/host_unit.hpp"
 #include "ghcb/exit_code.hpp"
 
 namespace sevisor::emulator {

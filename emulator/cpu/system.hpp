@@ -4,21 +4,21 @@
 
 #include <cstdint>
 
+#include "emulator/cpu/code/decoder.hpp"
 #include "emulator/cpu/core.hpp"
-#include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 
 namespace sevisor::emulator {
 
 // Parts of add_system().
 void add_far_returns(SelectorTable& table);        // far_return.cpp: IRET
 void add_system_calls(SelectorTable& table);       // system_call.cpp: INTn, SYSCALL ...
-void add_segments(SelectorTable& table);           // exec_segment.cpp: LDS .. LSS, LGDT .. SIDT, SWAPGS, FS/GS base
-void add_descriptors(SelectorTable& table);        // exec_descriptor.cpp: LLDT .. STR, LAR .. ARPL
-void add_control_registers(SelectorTable& table);  // exec_control_register.cpp: CLTS, LMSW, XGETBV, XSETBV
-void add_msr(SelectorTable& table);                // exec_msr.cpp: RDMSR, WRMSR, RDTSC, RDTSCP, RDPID, RDPMC
-void add_io(SelectorTable& table);                 // exec_io.cpp: IN, OUT, INS, OUTS
-void add_flags(SelectorTable& table);              // exec_flags.cpp: PUSHF, POPF, CLI, STI, CLAC, STAC
+void add_segments(SelectorTable& table);           // exec/segment.cpp: LDS .. LSS, LGDT .. SIDT, SWAPGS, FS/GS base
+void add_descriptors(SelectorTable& table);        // exec/descriptor.cpp: LLDT .. STR, LAR .. ARPL
+void add_control_registers(SelectorTable& table);  // exec/control_register.cpp: CLTS, LMSW, XGETBV, XSETBV
+void add_msr(SelectorTable& table);                // exec/msr.cpp: RDMSR, WRMSR, RDTSC, RDTSCP, RDPID, RDPMC
+void add_io(SelectorTable& table);                 // exec/io.cpp: IN, OUT, INS, OUTS
+void add_flags(SelectorTable& table);              // exec/flags.cpp: PUSHF, POPF, CLI, STI, CLAC, STAC
 
 // Forms of JMP, CALL, RET, MOV and POP.
 bool select_far_branch(Insn& insn, Op& op);
@@ -27,7 +27,7 @@ bool select_segment_move(Insn& insn, Op& op);
 bool select_segment_pop(Insn& insn, Op& op);
 bool select_control_register(Insn& insn, Op& op);
 
-// exec_descriptor.cpp: a selector or status word that an instruction stores, in register or memory.
+// exec/descriptor.cpp: a selector or status word that an instruction stores, in register or memory.
 void place_stored_word(const Insn& insn, Op& op);
 const Op* store_word(Core& core, const Op* op, std::uint64_t value);
 

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/bytes.hpp"
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 #include "emulator/kvm/platform.hpp"
 
 namespace sevisor::emulator {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/msr_entries.hpp"

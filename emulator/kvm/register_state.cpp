@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 
 namespace sevisor::emulator {
 

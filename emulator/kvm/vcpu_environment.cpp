@@ -3,7 +3,7 @@
 #include <linux/kvm_para.h>
 
 #include "base/bytes.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"

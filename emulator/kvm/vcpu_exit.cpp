@@ -4,7 +4,7 @@
 #include <cstring>
 #include <spdlog/spdlog.h>
 
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/kvm/vcpu.hpp"
 #include "emulator/kvm/vm.hpp"
 #include "ghcb/event.hpp"

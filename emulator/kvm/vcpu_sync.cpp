@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/user_memory.hpp"
 #include "emulator/kvm/vcpu.hpp"

@@ -7,10 +7,10 @@
 
 #include "base/bytes.hpp"
 #include "base/mapping.hpp"
-#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
+#include "emulator/cpu/code/decoder.hpp"
 #include "emulator/cpu/core.hpp"
-#include "emulator/cpu/decoder.hpp"
-#include "emulator/cpu/host_unit.hpp"
+#include "emulator/cpu/state/host_unit.hpp"
 
 namespace sevisor::cpu_diff {
 

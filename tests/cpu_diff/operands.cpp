@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.hpp"
-#include "emulator/cpu/flags.hpp"
+#include "emulator/cpu/state/flags.hpp"
 
 namespace sevisor::cpu_diff {
 

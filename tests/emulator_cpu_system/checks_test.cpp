@@ -1,8 +1,8 @@
 // Checks that accesses, prefixes and steps undergo: canonical stacks, alignment, single steps, VEX in real mode.
 #include <catch2/catch.hpp>
 
-#include "emulator/cpu/flags.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/flags.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "machine.hpp"
 
 using namespace sevisor;

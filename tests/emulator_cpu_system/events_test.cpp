@@ -1,7 +1,7 @@
 // Exceptions, interrupts and their frames in each mode.
 #include <catch2/catch.hpp>
 
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "machine.hpp"
 
 using namespace sevisor;

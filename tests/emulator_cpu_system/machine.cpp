@@ -3,8 +3,8 @@
 #include <catch2/catch.hpp>
 #include <sys/mman.h>
 
-#include "emulator/cpu/code_cache.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
+#include "emulator/cpu/state/registers.hpp"
 
 namespace sevisor::emulator::test {
 

@@ -1,7 +1,7 @@
 // Page walks against a model written from the manual's rules, and the C-bit's two views.
 #include <catch2/catch.hpp>
 
-#include "emulator/cpu/code_cache.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
 #include "machine.hpp"
 
 using namespace sevisor;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 #include "tests/cpu_diff/engine.hpp"
 
 namespace sevisor::cpu_diff {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
-#include "emulator/cpu/code_cache.hpp"
-#include "emulator/cpu/host_stubs.hpp"
+#include "emulator/cpu/code/code_cache.hpp"
+#include "emulator/cpu/exec/host_stubs.hpp"
 #include "tests/emulator_cpu_system/machine.hpp"
 
 using namespace sevisor;

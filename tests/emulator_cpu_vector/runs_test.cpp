@@ -1,6 +1,6 @@
 // Runs of x87, MMX and SSE instructions, in one block, on the host's processor and in the engine: what one of them
-// leaves in the host's unit for the next (emulator/cpu/host_unit.hpp) must not show. Single instructions are compared
-// elsewhere.
+// leaves in the host's unit for the next (emulator/cpu/state/host_unit.hpp) must not show. Single instructions are
+// compared elsewhere.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>

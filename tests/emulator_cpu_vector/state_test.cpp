@@ -3,8 +3,8 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 
-#include "emulator/cpu/features.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/features.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "tests/emulator_cpu_system/machine.hpp"
 
 using namespace sevisor;

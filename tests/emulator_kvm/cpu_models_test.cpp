@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-#include "emulator/cpu/features.hpp"
+#include "emulator/cpu/state/features.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/msr_store.hpp"
 #include "vmm/machine/cpu_model.hpp"

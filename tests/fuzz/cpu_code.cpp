@@ -10,7 +10,7 @@
 #include "base/mapping.hpp"
 #include "check.hpp"
 #include "emulator/cpu/cpu.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/memory/guest_memory.hpp"
 #include "ghcb/exit_code.hpp"
 #include "input.hpp"

@@ -9,7 +9,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "emulator/cpu/registers.hpp"
+#include "emulator/cpu/state/registers.hpp"
 #include "ghcb/event.hpp"
 #include "ghcb/exit_code.hpp"
 #include "ghcb/ioio.hpp"
