@@ -29,6 +29,8 @@ dev_lint() {
   say "shellcheck: ${#scripts[@]} files"
   [ ${#scripts[@]} -eq 0 ] || shellcheck -x "${scripts[@]}" || failed+=(shellcheck)
 
+  scripts/check-rooms.sh || failed+=(rooms)
+
   # Only what the build compiles has a compile command; generated headers must be there.
   build_preset release
   mapfile -t units < <(listed_files "$base" '*.cpp' | while read -r unit; do

@@ -25,8 +25,8 @@
 #include "vmm/boot/input_file.hpp"
 #include "vmm/boot/kernel_image.hpp"
 #include "vmm/console/serial_input.hpp"
+#include "vmm/machine/buses.hpp"
 #include "vmm/machine/memory_map.hpp"
-#include "vmm/run/vcpu_exit.hpp"
 
 namespace sevisor::vmm {
 

@@ -7,20 +7,12 @@
 #include <optional>
 #include <string>
 
-#include "devices/bus.hpp"
 #include "devices/guest_dma.hpp"
-#include "devices/io_apic.hpp"
 #include "kvm/abi.hpp"
 #include "vmm/end/outcome.hpp"
+#include "vmm/machine/buses.hpp"
 
 namespace sevisor::vmm {
-
-struct Buses {
-  const devices::Bus& ports;
-  const devices::Bus& mmio;
-  devices::GuestDma* memory = nullptr;  // for the reason of a termination, which may stand in a GHCB; null: unread
-  devices::IoApic* io_apic = nullptr;   // of this program; null: the host has it
-};
 
 // Serves port and MMIO accesses on the buses, and ends of interrupts; everything else that KVM_RUN returned 0 with ends
 // the run, with a code that is never 0: a guest that powers off does so through a device. `run_size`: bytes of the run
