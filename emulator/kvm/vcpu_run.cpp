@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "emulator/cpu/state/registers.hpp"
 #include "emulator/kvm/capabilities.hpp"
 #include "emulator/kvm/cpuid_table.hpp"
 #include "emulator/kvm/vcpu.hpp"
@@ -14,7 +15,6 @@ namespace sevisor::emulator {
 
 namespace {
 constexpr std::uint32_t kAddressSizesLeaf = 0x80000008;
-constexpr std::uint8_t kNmiVector = 2;
 constexpr std::uint64_t kMaxCr8 = 15;
 }  // namespace
 
@@ -177,7 +177,7 @@ void Vcpu::inject_nmi(RunControls& controls) {
   nmi_pending_ = false;
   nmi_masked_ = true;  // until the guest says that it is done, or an ordinary one executes IRET
   controls.iret_window = ordinary();
-  controls.event_injection = ghcb::encode(ghcb::Event{.vector = kNmiVector, .type = ghcb::EventType::kNmi});
+  controls.event_injection = ghcb::encode(ghcb::Event{.vector = kVectorNmi, .type = ghcb::EventType::kNmi});
 }
 
 RunControls Vcpu::next_controls(std::uint64_t budget) {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <sys/mman.h>
 
 #include "emulator/memory/dirty_log.hpp"
-#include "emulator/memory/page_cipher.hpp"
+#include "emulator/memory/memory_domain.hpp"
 
 namespace sevisor::emulator {
 
@@ -19,43 +18,6 @@ constexpr std::uint32_t kMaxSlots = 32764;  // KVM_USER_MEM_SLOTS of x86
 constexpr std::uint64_t kMaxSlotPages = (std::uint64_t{1} << 31) - 1;
 constexpr std::uint64_t kGuestPhysicalEnd = std::uint64_t{1} << 48;
 
-constexpr std::uint64_t kFirstSpa = 0x1'0000'0000;      // where the emulated host's DRAM starts for guests
-constexpr std::uint64_t kBackingAlignment = 0x20'0000;  // SPA of a backing: 2 MiB, as the kernel's huge pages have it
-
-std::uintptr_t number(const std::byte* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
-
-// A range of the VMM's memory that the guest uses, with what the emulator keeps for it. It lives as long as the guest,
-// so that memory taken out of a slot and put back keeps its system-physical address and thus its ciphertext its
-// meaning.
-struct Backing {
-  Backing(std::byte* raw_begin, std::size_t bytes, Spa first)
-      : raw(raw_begin),
-        size(bytes),
-        spa(first),
-        shadow(Mapping::anonymous(bytes, PROT_READ | PROT_WRITE)),
-        flags(Mapping::anonymous(align_up(bytes / kPageSize, kPageSize), PROT_READ | PROT_WRITE)) {}
-
-  [[nodiscard]] bool holds(const std::byte* host) const noexcept {
-    return number(host) >= number(raw) && number(host) - number(raw) < size;
-  }
-  [[nodiscard]] std::uint8_t& flag(std::size_t page) const noexcept {
-    return reinterpret_cast<std::uint8_t*>(flags.data())[page];
-  }
-  [[nodiscard]] PageBytes raw_page(std::size_t page) const noexcept {
-    return PageBytes(raw + page * kPageSize, kPageSize);
-  }
-  [[nodiscard]] PageBytes shadow_page(std::size_t page) const noexcept {
-    return PageBytes(shadow.data() + page * kPageSize, kPageSize);
-  }
-  [[nodiscard]] Spa spa_of(std::size_t page) const noexcept { return spa + page * kPageSize; }
-
-  std::byte* raw;
-  std::size_t size;
-  Spa spa;
-  Mapping shadow;  // reserved, not committed: pages come by touch and go by MADV_DONTNEED
-  Mapping flags;   // a byte a page: PageFlag
-};
-
 struct Slot {
   std::uint32_t id;
   std::uint32_t flags;
@@ -63,116 +25,6 @@ struct Slot {
   std::uint64_t size;
   std::byte* host;
   std::unique_ptr<DirtyLog> log;  // while kLogDirtyPages is set
-};
-
-// The part of a slot that lies in one backing.
-struct Piece {
-  Gpa gpa;
-  std::uint64_t size;
-  Backing* backing;
-  std::size_t first_page;  // of the backing
-  bool read_only;
-  DirtyLog* log;            // the slot's, or null
-  std::uint64_t slot_page;  // where in it the piece begins
-};
-
-// What guests with one key share: the memory that is encrypted with it, by the VMM's addresses. One guest, but for
-// mirrors of it.
-struct Domain {
-  std::vector<std::unique_ptr<Backing>> backings;  // by order of creation
-  std::uint64_t next_spa = kFirstSpa;
-  std::unique_ptr<PageCipher> cipher;
-  std::vector<PageObserver*> observers;
-  std::vector<const std::vector<Piece>*> guests;  // what each of them has of it
-
-  // A log that does not have the page yet.
-  [[nodiscard]] bool anybody_logs(const Backing& backing, std::size_t page) const {
-    const auto wants = [&](const Piece& piece) {
-      if (piece.log == nullptr || piece.backing != &backing || page < piece.first_page) return false;
-      const std::size_t in_piece = page - piece.first_page;
-      return in_piece < piece.size / kPageSize && !piece.log->written(piece.slot_page + in_piece);
-    };
-    return std::ranges::any_of(guests, [&](const auto* pieces) { return std::ranges::any_of(*pieces, wants); });
-  }
-
-  Backing* find_backing(const std::byte* host) {
-    for (auto& backing : backings) {
-      if (backing->holds(host)) return backing.get();
-    }
-    return nullptr;
-  }
-
-  // The backing of the page at `host`; makes one that covers as much of [host, host + size) as has none yet.
-  Backing* backing_at(std::byte* host, std::size_t size) {
-    if (Backing* backing = find_backing(host)) return backing;
-    for (auto& backing : backings) {
-      if (number(backing->raw) > number(host)) size = std::min(size, number(backing->raw) - number(host));
-    }
-    backings.push_back(std::make_unique<Backing>(host, size, Spa(next_spa)));
-    next_spa += align_up(size, kBackingAlignment);
-    return backings.back().get();
-  }
-
-  void notify_closed(const std::byte* page) {
-    for (PageObserver* observer : observers) observer->page_closed(page);
-  }
-  void notify_all_closed() {
-    for (PageObserver* observer : observers) observer->all_pages_closed();
-  }
-
-  void open_shadow(Backing& backing, std::size_t page) {
-    std::uint8_t& flags = backing.flag(page);
-    if (flags & kPageRawOpen) notify_closed(backing.raw_page(page).data());
-    cipher->decrypt(backing.spa_of(page), backing.raw_page(page), backing.shadow_page(page));
-    flags = static_cast<std::uint8_t>((flags & ~kPageRawOpen) | kPageShadowed);
-  }
-
-  // Ciphertext of a dirty shadow goes to the raw page. The memory of the shadow is still there.
-  void flush_shadow(Backing& backing, std::size_t page) {
-    notify_closed(backing.shadow_page(page).data());
-    std::uint8_t& flags = backing.flag(page);
-    if (flags & kPageDirty) {
-      cipher->encrypt(backing.spa_of(page), backing.shadow_page(page), backing.raw_page(page));
-    }
-    flags &= static_cast<std::uint8_t>(~(kPageShadowed | kPageHasCode | kPageDirty));
-  }
-  void close_shadow(Backing& backing, std::size_t page) {
-    if (!(backing.flag(page) & kPageShadowed)) return;
-    flush_shadow(backing, page);
-    ::madvise(backing.shadow_page(page).data(), kPageSize, MADV_DONTNEED);
-  }
-  void close_shadows(Backing& backing, std::size_t first, std::size_t count) {
-    const std::size_t end = first + count;
-    for (std::size_t page = first; page < end;) {
-      if (!(backing.flag(page) & kPageShadowed)) {
-        ++page;
-        continue;
-      }
-      const std::size_t run = page;
-      for (; page < end && (backing.flag(page) & kPageShadowed); ++page) flush_shadow(backing, page);
-      ::madvise(backing.shadow_page(run).data(), (page - run) * kPageSize, MADV_DONTNEED);
-    }
-  }
-  // Also when the guest ends: its memory may be gone by then, and nobody is left who would read the ciphertext.
-  void close_all_shadows() {
-    for (auto& backing : backings) {
-      if (::msync(backing->raw, backing->size, MS_ASYNC) == 0) close_shadows(*backing, 0, backing->size / kPageSize);
-    }
-  }
-
-  // Calls `work(backing, page, offset in page, offset in range, bytes)` for each page of [host, host + size).
-  template <class Work>
-  void for_pages(const std::byte* host, std::size_t size, Work work) {
-    for (std::size_t done = 0; done < size;) {
-      const std::size_t in_page = (number(host) + done) % kPageSize;
-      const std::size_t bytes = std::min(size - done, kPageSize - in_page);
-      auto* page_host = const_cast<std::byte*>(host) + done - in_page;
-      const std::size_t rest = align_up(in_page + size - done, kPageSize);
-      Backing& backing = *backing_at(page_host, rest);
-      work(backing, (number(page_host) - number(backing.raw)) / kPageSize, in_page, done, bytes);
-      done += bytes;
-    }
-  }
 };
 
 }  // namespace
@@ -210,12 +62,12 @@ struct GuestMemory::Impl {
     for (const Slot& slot : slots) {
       for (std::uint64_t done = 0; done < slot.size;) {
         std::byte* host = slot.host + done;
-        Backing* backing = domain->backing_at(host, slot.size - done);
-        const std::size_t offset = number(host) - number(backing->raw);
-        const std::uint64_t size = std::min<std::uint64_t>(slot.size - done, backing->size - offset);
+        Backing& backing = domain->backing_at(host, slot.size - done);
+        const std::size_t offset = number(host) - number(backing.raw);
+        const std::uint64_t size = std::min<std::uint64_t>(slot.size - done, backing.size - offset);
         pieces.push_back({.gpa = slot.gpa + done,
                           .size = size,
-                          .backing = backing,
+                          .backing = &backing,
                           .first_page = offset / kPageSize,
                           .read_only = (slot.flags & kReadOnly) != 0,
                           .log = slot.log.get(),
@@ -419,50 +271,17 @@ bool GuestMemory::write_shared(Gpa gpa, std::span<const std::byte> in) {
 }
 
 void GuestMemory::encrypt_host(std::byte* host, std::size_t size) {
-  if (!impl_->domain->cipher) return;
-  impl_->domain->for_pages(host, size,
-                           [&](Backing& backing, std::size_t page, std::size_t at, std::size_t, std::size_t bytes) {
-                             impl_->domain->close_shadow(backing, page);
-                             std::array<std::byte, kPageSize> plain;
-                             const PageBytes raw = backing.raw_page(page);
-                             // Blocks outside the range go through decryption and back unchanged: XTS treats each on
-                             // its own.
-                             if (bytes != kPageSize) impl_->domain->cipher->decrypt(backing.spa_of(page), raw, plain);
-                             std::memcpy(plain.data() + at, raw.data() + at, bytes);
-                             impl_->domain->cipher->encrypt(backing.spa_of(page), plain, raw);
-                           });
+  if (impl_->domain->cipher) impl_->domain->encrypt_host(host, size);
 }
 
 void GuestMemory::decrypt_host(const std::byte* host, std::span<std::byte> out) {
-  if (!impl_->domain->cipher) {
-    std::memcpy(out.data(), host, out.size());
-    return;
-  }
-  impl_->domain->for_pages(
-      host, out.size(), [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
-        std::array<std::byte, kPageSize> plain;
-        if (!(backing.flag(page) & kPageShadowed)) {
-          impl_->domain->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), plain);
-          std::memcpy(out.data() + done, plain.data() + at, bytes);
-        } else {
-          std::memcpy(out.data() + done, backing.shadow_page(page).data() + at, bytes);
-        }
-      });
+  if (impl_->domain->cipher) return impl_->domain->decrypt_host(host, out);
+  std::memcpy(out.data(), host, out.size());
 }
 
 void GuestMemory::store_private(std::byte* host, std::span<const std::byte> plain) {
-  if (!impl_->domain->cipher) {
-    std::memcpy(host, plain.data(), plain.size());
-    return;
-  }
-  impl_->domain->for_pages(
-      host, plain.size(), [&](Backing& backing, std::size_t page, std::size_t at, std::size_t done, std::size_t bytes) {
-        impl_->domain->close_shadow(backing, page);
-        std::array<std::byte, kPageSize> whole;
-        impl_->domain->cipher->decrypt(backing.spa_of(page), backing.raw_page(page), whole);
-        std::memcpy(whole.data() + at, plain.data() + done, bytes);
-        impl_->domain->cipher->encrypt(backing.spa_of(page), whole, backing.raw_page(page));
-      });
+  if (impl_->domain->cipher) return impl_->domain->store_private(host, plain);
+  std::memcpy(host, plain.data(), plain.size());
 }
 
 void GuestMemory::add_observer(PageObserver* observer) {
