@@ -58,8 +58,7 @@ MovingGuest::MovingGuest(const GuestSetting& setting)
   config.vcpus = setting.vcpus;
   config.cpu_signature = cpu_signature();
   config.cpu_model = cpu_model();
-  config.firmware = firmware::image();
-  config.firmware_name = "sevisor";
+  config.firmware = {firmware::image(), "sevisor"};
   config.init_api = setting.init_api;
   vmm::LaunchedGuest launched = vmm::launch(host_, ram_, config);
   sev_ = std::move(launched.sev);

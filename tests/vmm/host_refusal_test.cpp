@@ -98,8 +98,7 @@ TEST_CASE("each thing that a kernel host refuses is told with errno and the next
   LaunchConfig config;
   config.policy = 5;
   config.cpu_signature = 0x00800f12;
-  config.firmware = firmware::image();
-  config.firmware_name = "built in";
+  config.firmware = {firmware::image(), "built in"};
   for (const Refusal& refusal : kRefusals) {
     INFO(refusal.why);
     ScriptedHost host;

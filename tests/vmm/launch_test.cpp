@@ -11,6 +11,8 @@
 #include "base/error.hpp"
 #include "sev/encoding.hpp"
 #include "tests/vmm/scripted_host.hpp"
+#include "vmm/launch/firmware_check.hpp"
+#include "vmm/launch/host_ability.hpp"
 #include "vmm/machine/memory_map.hpp"
 
 using namespace sevisor;
@@ -48,7 +50,7 @@ TEST_CASE("a guest is launched in the kernel's order") {
   answer_as_sev_host(host);
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-highreset.fd");
-  const LaunchedGuest guest = launch(host, ram, {5, 3, 0x00800f12, image, "synth"});
+  const LaunchedGuest guest = launch(host, ram, {5, 3, 0x00800f12, {image, "synth"}});
 
   const std::vector<std::string> expected = {
       "open /dev/kvm",
@@ -106,7 +108,7 @@ TEST_CASE("a guest with an IOAPIC of this program has neither PICs nor a PIT in 
   };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-highreset.fd");
-  LaunchConfig config{5, 3, 0x00800f12, image, "synth"};
+  LaunchConfig config{5, 3, 0x00800f12, {image, "synth"}};
   config.irqchip = IrqchipKind::kSplit;
   const LaunchedGuest guest = launch(host, ram, config);
   REQUIRE(caps.size() == 1);
@@ -139,7 +141,7 @@ TEST_CASE("registers make the VMSA that the digest is computed from") {
   };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-highreset.fd");
-  const LaunchedGuest guest = launch(host, ram, {5, 2, 0x00800f12, image, "synth"});
+  const LaunchedGuest guest = launch(host, ram, {5, 2, 0x00800f12, {image, "synth"}});
 
   REQUIRE(sregs.size() == 2);
   CHECK(sregs[0].cs.base == 0xffff0000);
@@ -174,7 +176,7 @@ TEST_CASE("firmware lies at the end of the first 4 GiB, writable") {
   };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
-  const LaunchedGuest guest = launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+  const LaunchedGuest guest = launch(host, ram, {5, 1, 0x00800f12, {image, "synth"}});
   REQUIRE(slots.size() == 2);
   CHECK(slots[0].guest_phys_addr == 0);
   CHECK(slots[0].memory_size == kMemory);
@@ -204,7 +206,7 @@ TEST_CASE("the flash lies below the firmware, read-only where the host can, and 
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
   const Mapping flash = Mapping::anonymous(0x2000, PROT_READ | PROT_WRITE);
-  LaunchConfig config{5, 1, 0x00800f12, image, "synth"};
+  LaunchConfig config{5, 1, 0x00800f12, {image, "synth"}};
   config.flash = flash.bytes();
   const LaunchedGuest guest = launch(host, ram, config);
   REQUIRE(slots.size() == 3);
@@ -221,14 +223,14 @@ TEST_CASE("what a host cannot do is refused before the launch") {
   answer_as_sev_host(host);
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
-  CHECK_THROWS_AS(launch(host, ram, {5, 17, 0x00800f12, image, "synth"}), Error);
-  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, firmware("synth-noreset.fd"), "synth"}), Error);
-  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, firmware("synth-zeroreset.fd"), "synth"}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 17, 0x00800f12, {image, "synth"}}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, {firmware("synth-noreset.fd"), "synth"}}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, {firmware("synth-zeroreset.fd"), "synth"}}), Error);
   host.answers[KVM_GET_SUPPORTED_CPUID] = [](void* argument) {
     static_cast<kvm_cpuid2*>(argument)->nent = 0;
     return 0;
   };
-  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, image, "synth"}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 1, 0x00800f12, {image, "synth"}}), Error);
   CHECK(std::none_of(host.calls.begin(), host.calls.end(), [](const std::string& call) { return call == "SEV 2"; }));
 }
 
@@ -238,7 +240,7 @@ TEST_CASE("a launch that fails half-way gives everything back") {
   host.sev_answers[KVM_SEV_LAUNCH_UPDATE_VMSA] = [](void*) { return -EINVAL; };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
-  CHECK_THROWS_AS(launch(host, ram, {5, 2, 0x00800f12, image, "synth"}), Error);
+  CHECK_THROWS_AS(launch(host, ram, {5, 2, 0x00800f12, {image, "synth"}}), Error);
   CHECK(host.mapped == 0);
   CHECK(host.closed.size() == 5);  // two vCPUs, the VM, /dev/sev, /dev/kvm
 }
@@ -269,8 +271,8 @@ TEST_CASE("a table of kernel hashes is measured behind the firmware, where the f
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
   const auto table = sev::make_hashes_table({}, {}, "console=ttyS0");
-  const Gpa at = check_hashes_area(image, "synth", kMemory);
-  LaunchConfig config{5, 1, 0x00800f12, image, "synth"};
+  const Gpa at = check_hashes_area({image, "synth"}, kMemory);
+  LaunchConfig config{5, 1, 0x00800f12, {image, "synth"}};
   const auto without = launch(host, ram, config).report.digest;
   updates.clear();
   config.hashes_table = table;
@@ -281,8 +283,8 @@ TEST_CASE("a table of kernel hashes is measured behind the firmware, where the f
   CHECK(updates[1].len == table.size());
   CHECK(std::ranges::equal(memory.subspan(at.value, table.size()), table));
   CHECK(guest.report.digest != without);
-  CHECK_THROWS_AS(check_hashes_area(image, "synth", at.value + table.size() - 1), Error);
-  CHECK_THROWS_AS(check_hashes_area(firmware("synth-highreset.fd"), "synth", kMemory), Error);
+  CHECK_THROWS_AS(check_hashes_area({image, "synth"}, at.value + table.size() - 1), Error);
+  CHECK_THROWS_AS(check_hashes_area({firmware("synth-highreset.fd"), "synth"}, kMemory), Error);
 }
 
 TEST_CASE("the guest's word on shared pages is asked for where the host can pass it on") {
@@ -298,7 +300,7 @@ TEST_CASE("the guest's word on shared pages is asked for where the host can pass
   };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
-  (void)launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+  (void)launch(host, ram, {5, 1, 0x00800f12, {image, "synth"}});
   CHECK(asked.cap == KVM_CAP_EXIT_HYPERCALL);
   CHECK(asked.args[0] == 1 << 12);
 }
@@ -310,7 +312,7 @@ TEST_CASE("memory that cannot be pinned is told with the limit") {
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
   try {
-    (void)launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+    (void)launch(host, ram, {5, 1, 0x00800f12, {image, "synth"}});
     FAIL("it was launched");
   } catch (const Error& error) {
     CHECK(error.tried().find("pin 64 MiB") != std::string::npos);
@@ -335,7 +337,7 @@ TEST_CASE("a plain guest is launched without a word of SEV, its firmware read-on
   };
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-noreset.fd");  // plain guests need no footer table
-  LaunchConfig config{0, 2, 0, image, "synth"};
+  LaunchConfig config{0, 2, 0, {image, "synth"}};
   config.confidential = Confidential::kNone;
   const LaunchedGuest guest = launch(host, ram, config);
   CHECK(guest.vcpus.size() == 2);

@@ -8,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "tests/vmm/scripted_host.hpp"
+#include "vmm/launch/firmware_check.hpp"
 #include "vmm/launch/launch.hpp"
 #include "vmm/machine/memory_map.hpp"
 
@@ -76,7 +77,7 @@ TEST_CASE("session and secret go to the platform in their places") {
     order.push_back(KVM_SEV_LAUNCH_SECRET);
     return 0;
   };
-  LaunchConfig config{5, 2, 0x00800f12, image, "synth"};
+  LaunchConfig config{5, 2, 0x00800f12, {image, "synth"}};
   config.owner_certificate = certificate;
   config.session = session;
   constexpr std::uint32_t kAsked = 1000;  // the source of the secret, with the digest known
@@ -95,7 +96,7 @@ TEST_CASE("a secret without a place, or too large for it, ends the launch") {
   answer_as_sev_host(host);
   const auto image = firmware("synth-full.fd");
   sev::SecretPacket packet{{}, std::vector<std::byte>(0xc10)};
-  LaunchConfig config{5, 2, 0x00800f12, image, "synth"};
+  LaunchConfig config{5, 2, 0x00800f12, {image, "synth"}};
   config.secret = [&](const LaunchReport&) { return packet; };
   const GuestRam ram(make_memory_map(kMemory));
   CHECK_THROWS_AS(launch(host, ram, config), Error);
@@ -104,10 +105,10 @@ TEST_CASE("a secret without a place, or too large for it, ends the launch") {
   CHECK_NOTHROW(launch(host, ram, config));
 
   const auto without = firmware("synth-highreset.fd");
-  config.firmware = without;
+  config.firmware = {without, "synth"};
   CHECK_THROWS_AS(launch(host, ram, config), Error);
-  CHECK_THROWS_AS(check_secret_area(image, "synth", kSecretArea + 0xbff), Error);
-  CHECK(check_secret_area(image, "synth", kSecretArea + 0xc00).base == kSecretArea);
+  CHECK_THROWS_AS(check_secret_area({image, "synth"}, kSecretArea + 0xbff), Error);
+  CHECK(check_secret_area({image, "synth"}, kSecretArea + 0xc00).base == kSecretArea);
 }
 
 TEST_CASE("a session that the platform refuses is a bad file, not a bad host") {
@@ -120,7 +121,7 @@ TEST_CASE("a session that the platform refuses is a bad file, not a bad host") {
   const GuestRam ram(make_memory_map(kMemory));
   const auto image = firmware("synth-full.fd");
   try {
-    (void)launch(host, ram, {5, 1, 0x00800f12, image, "synth"});
+    (void)launch(host, ram, {5, 1, 0x00800f12, {image, "synth"}});
     FAIL("it was not refused");
   } catch (const Error& error) {
     CHECK(error.exit_code() == ExitCode::kBadUsage);

@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "vmm/boot/input_file.hpp"
 #include "vmm/run/json_report.hpp"
+#include "vmm/run/report_file.hpp"
 
 using namespace sevisor;
 using namespace sevisor::vmm;

@@ -75,8 +75,7 @@ class Launches {
     config.policy = kPolicy;
     config.vcpus = vcpus_;
     config.cpu_signature = kSignature;
-    config.firmware = firmware::image();
-    config.firmware_name = "built in";
+    config.firmware = {firmware::image(), "built in"};
     config.init_api = api;
     (void)vmm::launch(around, ram_, config);
   }

@@ -209,7 +209,7 @@ TEST_CASE("a host that runs guests passes, with a dry launch that leaves nothing
   const Epyc epyc;
   ScriptedHost host;
   answer_as_sev_host(host);
-  const Examination found = examine(host, epyc.machine, firmware::image());
+  const Examination found = examine(host, epyc.machine, {firmware::image(), "built in"});
   const std::string text = text_of(found.checks, false);
   INFO(text);
   CHECK(found.can_run);
@@ -229,7 +229,7 @@ TEST_CASE("what a host refuses is named with its repair") {
   ScriptedHost host;
   answer_as_sev_host(host);
   const auto failure = [&] {
-    const Examination found = examine(host, epyc.machine, firmware::image());
+    const Examination found = examine(host, epyc.machine, {firmware::image(), "built in"});
     CHECK_FALSE(found.can_run);
     const Check* first = first_failure(found.checks);
     REQUIRE(first != nullptr);

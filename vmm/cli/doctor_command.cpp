@@ -9,10 +9,10 @@
 
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
-#include "firmware/image.hpp"
 #include "kvm/kernel_host.hpp"
+#include "vmm/cli/guest_description.hpp"
 #include "vmm/doctor/host_checks.hpp"
-#include "vmm/run/json_report.hpp"
+#include "vmm/run/report_file.hpp"
 
 namespace sevisor::cli {
 
@@ -37,13 +37,13 @@ int examine(const CLI::App& command, const DoctorOptions& options) {
 
   const doctor::Machine machine = doctor::this_machine();
   const auto host = options.host == "kernel" ? kvm::make_kernel_host() : emulator::make_emulated_host();
-  const doctor::Examination found = doctor::examine(*host, machine, firmware::image());
+  const doctor::Examination found = doctor::examine(*host, machine, built_in_firmware());
   if (report) report->write(doctor::json_of(options.host, found.can_run, found.verdict, found.checks));
   fmt::print("{}\n{}.\n", doctor::text_of(found.checks, ::isatty(STDOUT_FILENO) != 0), found.verdict);
   if (found.can_run) return static_cast<int>(ExitCode::kPoweredOff);
   if (options.host == "kernel") {
     const auto other = emulator::make_emulated_host();
-    if (doctor::examine(*other, machine, firmware::image()).can_run) {
+    if (doctor::examine(*other, machine, built_in_firmware()).can_run) {
       fmt::print(
           "The emulated host runs them here, in software and without protection: sevisor run --host emulated ...\n");
     }

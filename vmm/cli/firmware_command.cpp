@@ -76,9 +76,10 @@ std::array<NamedAbility, 4> abilities(const sev::FirmwareFacts& facts) {
            {"launch_secret", "receive a launch secret", facts.launch_secret}}};
 }
 
-void print_text(const FirmwareFile& file, const sev::FirmwareFacts& facts) {
-  fmt::print("firmware  {}\nsize      {} bytes, from {:#x} to 4 GiB\nSHA-256   {}\n", file.name(), file.image().size(),
-             (std::uint64_t{1} << 32) - file.image().size(), sev::to_hex(sev::sha256(file.image())));
+void print_text(const sev::FirmwareImage& file) {
+  const sev::FirmwareFacts& facts = file.facts();
+  fmt::print("firmware  {}\nsize      {} bytes, from {:#x} to 4 GiB\nSHA-256   {}\n", file.name(), file.size(),
+             (std::uint64_t{1} << 32) - file.size(), sev::to_hex(sev::sha256(file.bytes())));
   if (facts.edk2) fmt::print("built of  edk2, SEC stage {}\n", facts.starts_in_32_bit_code ? "IA32" : "X64");
   if (facts.table) {
     fmt::print("\nfooter table{}\n", facts.table->bare_reset_block ? " (older form: the reset block alone)" : "");
@@ -101,11 +102,12 @@ void print_text(const FirmwareFile& file, const sev::FirmwareFacts& facts) {
   }
 }
 
-void print_json(const FirmwareFile& file, const sev::FirmwareFacts& facts) {
+void print_json(const sev::FirmwareImage& file) {
+  const sev::FirmwareFacts& facts = file.facts();
   nlohmann::ordered_json json;
   json["file"] = file.name();
-  json["size"] = file.image().size();
-  json["sha256"] = sev::to_hex(sev::sha256(file.image()));
+  json["size"] = file.size();
+  json["sha256"] = sev::to_hex(sev::sha256(file.bytes()));
   json["edk2"] = facts.edk2;
   json["footer_table"] = nlohmann::ordered_json::array();
   if (facts.table) {
@@ -127,14 +129,13 @@ void print_json(const FirmwareFile& file, const sev::FirmwareFacts& facts) {
 }
 
 int read_aloud(const FirmwareOptions& options) {
-  const FirmwareFile file(options.file);
-  const sev::FirmwareFacts facts = sev::examine_firmware(file.image());
+  const sev::FirmwareImage file = options.file.empty() ? built_in_firmware() : read_firmware(options.file);
   if (options.json) {
-    print_json(file, facts);
+    print_json(file);
   } else {
-    print_text(file, facts);
+    print_text(file);
   }
-  return facts.sev_es.can ? 0 : 1;
+  return file.facts().sev_es.can ? 0 : 1;
 }
 
 }  // namespace

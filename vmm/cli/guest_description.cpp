@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "firmware/image.hpp"
+#include "vmm/boot/input_file.hpp"
 
 namespace sevisor::cli {
 
@@ -12,30 +13,12 @@ namespace {
 
 constexpr std::uint64_t kMaxFirmware = 16 << 20;  // bytes; PC firmware ends at 4 GiB and begins above the APICs
 
-// The same error, told of this file.
-template <class Read>
-auto of_file(const FirmwareFile& firmware, Read read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    throw Error(error.exit_code(), fmt::format("use the firmware '{}'", firmware.name()), error.came_back(),
-                error.advice());
-  }
-}
-
 }  // namespace
 
-FirmwareFile::FirmwareFile(const std::string& path) : name_(path.empty() ? "built in" : path) {
-  if (path.empty()) {
-    image_ = firmware::image();
-    return;
-  }
-  file_ = vmm::read_input_file("firmware", path, kMaxFirmware);
-  image_ = *file_;
-}
+sev::FirmwareImage built_in_firmware() { return {firmware::image(), "built in"}; }
 
-sev::FooterTable FirmwareFile::table() const {
-  return of_file(*this, [this] { return sev::parse_footer_table(image_); });
+sev::FirmwareImage read_firmware(const std::string& path) {
+  return {vmm::read_input_file("firmware", path, kMaxFirmware), path};
 }
 
 KernelFileHashes hash_kernel_files(const KernelFiles& files) {
@@ -57,13 +40,8 @@ KernelFileHashes hash_kernel_files(const KernelFiles& files) {
   return result;
 }
 
-sev::FooterArea hashes_area_of(const FirmwareFile& firmware) {
-  return of_file(firmware, [&] { return sev::require_hashes_area(sev::parse_footer_table(firmware.image())); });
-}
-
-std::uint32_t ap_reset_address_of(const FirmwareFile& firmware, unsigned vcpus) {
-  if (vcpus <= 1) return 0;
-  return of_file(firmware, [&] { return sev::require_ap_reset_address(sev::parse_footer_table(firmware.image())); });
+std::uint32_t ap_reset_address_of(const sev::FirmwareImage& firmware, unsigned vcpus) {
+  return vcpus <= 1 ? 0 : firmware.ap_reset_address();
 }
 
 }  // namespace sevisor::cli

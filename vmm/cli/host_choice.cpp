@@ -8,7 +8,7 @@
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "kvm/kernel_host.hpp"
-#include "vmm/launch/launch.hpp"
+#include "vmm/launch/host_ability.hpp"
 #include "vmm/trace/tracing_host.hpp"
 
 namespace sevisor::cli {

@@ -131,9 +131,9 @@ void read_vmsa_options(const CLI::App& command, const MeasureOptions& options, M
   if (measured.kind.vmm == sev::VmmType::kQemu) measured.kind.cpu_signature = cpu_signature_of(command, options);
 }
 
-void compute(const FirmwareFile& firmware, Measured& measured) {
+void compute(const sev::FirmwareImage& firmware, Measured& measured) {
   sev::Sha256 hash;
-  hash.update(firmware.image());
+  hash.update(firmware.bytes());
   measured.firmware_hash = hash.peek();
   if (measured.kernel) {
     measured.hashes_table = sev::make_hashes_table(measured.kernel->hashes);
@@ -185,12 +185,12 @@ nlohmann::ordered_json vmsa_json(const sev::Vmsa& page, std::uint32_t reset_addr
           {"count", count}};
 }
 
-std::string json_text(const FirmwareFile& firmware, const MeasureOptions& options, const Measured& measured) {
+std::string json_text(const sev::FirmwareImage& firmware, const MeasureOptions& options, const Measured& measured) {
   nlohmann::ordered_json json;
   json["mode"] = options.mode;
   json["launch_digest"] = sev::to_hex(measured.digest);
   json["firmware"] = {
-      {"file", firmware.name()}, {"size", firmware.image().size()}, {"sha256", sev::to_hex(measured.firmware_hash)}};
+      {"file", firmware.name()}, {"size", firmware.size()}, {"sha256", sev::to_hex(measured.firmware_hash)}};
   if (measured.kernel) {
     const sev::KernelHashes& hashes = measured.kernel->hashes;
     json["hashes_table"] = {{"address", hex_number(measured.hashes_area->base)},
@@ -228,11 +228,11 @@ int measure(const CLI::App& command, const MeasureOptions& options) {
   }
 
   if (command.count("--ovmf") != 0 && options.ovmf.empty()) refuse("read --ovmf", "the path is empty", {});
-  const FirmwareFile firmware(options.ovmf);
+  const sev::FirmwareImage firmware = options.ovmf.empty() ? built_in_firmware() : read_firmware(options.ovmf);
   // Everything that can be refused is, before the large files are read.
   if (measured.es) measured.ap_reset_address = ap_reset_address_of(firmware, measured.vcpus);
   if (command.count("--kernel") != 0) {
-    measured.hashes_area = hashes_area_of(firmware);
+    measured.hashes_area = firmware.hashes_area();
     KernelFiles files{.kernel = options.kernel, .initrd = {}, .cmdline = options.append};
     if (command.count("--initrd") != 0) files.initrd = options.initrd;
     measured.kernel = hash_kernel_files(files);

@@ -13,20 +13,20 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "firmware/image.hpp"
 #include "sev/cpu_type.hpp"
 #include "sev/encoding.hpp"
-#include "sev/footer_table.hpp"
 #include "sev/policy.hpp"
 #include "vmm/boot/initrd.hpp"
 #include "vmm/boot/input_file.hpp"
 #include "vmm/boot/variable_store.hpp"
+#include "vmm/cli/guest_description.hpp"
 #include "vmm/cli/host_choice.hpp"
 #include "vmm/cli/log.hpp"
 #include "vmm/launch/launch.hpp"
 #include "vmm/machine/memory_map.hpp"
 #include "vmm/run/guest_run.hpp"
 #include "vmm/run/json_report.hpp"
+#include "vmm/run/report_file.hpp"
 #include "vmm/run/vcpu_threads.hpp"
 #include "vmm/text/seconds_text.hpp"
 #include "vmm/text/size_text.hpp"
@@ -131,11 +131,11 @@ vmm::Confidential parse_confidential(const CLI::App& command, const RunOptions& 
 }
 
 // Whether hashes of the kernel are measured. Unasked, if somebody can verify the measurement: who has a session.
-bool wants_kernel_hashes(const RunOptions& options, std::span<const std::byte> firmware) {
+bool wants_kernel_hashes(const RunOptions& options, const sev::FirmwareImage& firmware) {
   const char* unasked = options.owner.has_session() ? "auto" : "off";
   const std::string choice = options.kernel_hashes.empty() ? unasked : options.kernel_hashes;
   if (choice == "off") return false;
-  if (choice == "auto") return sev::parse_footer_table(firmware).hashes_area().has_value();
+  if (choice == "auto") return firmware.facts().table && firmware.facts().table->hashes_area();
   if (choice == "on") return true;
   refuse("--kernel-hashes", choice, "no such choice", "Choose one of on, off, auto.");
 }
@@ -344,14 +344,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
       }
     }
   }
-  FileBytes firmware_file;
-  config.firmware = firmware::image();
-  config.firmware_name = "built in";
-  if (command.count("--firmware") != 0) {
-    firmware_file = vmm::read_input_file("firmware", options.firmware, vmm::kFirmwareMaxSize);
-    config.firmware = *firmware_file;
-    config.firmware_name = options.firmware;
-  }
+  config.firmware = command.count("--firmware") != 0 ? read_firmware(options.firmware) : built_in_firmware();
   std::optional<vmm::VariableStore> variables = open_variables(command, options);
   if (variables) config.variables = &*variables;
   if (config.kernel != nullptr) config.kernel_hashes = wants_kernel_hashes(options, config.firmware);

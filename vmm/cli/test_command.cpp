@@ -20,8 +20,8 @@
 #include "kvm/kernel_host.hpp"
 #include "vmm/cli/certificate_files.hpp"
 #include "vmm/cli/option_values.hpp"
-#include "vmm/launch/launch.hpp"
-#include "vmm/run/json_report.hpp"
+#include "vmm/launch/host_ability.hpp"
+#include "vmm/run/report_file.hpp"
 #include "vmm/suite/suite_report.hpp"
 #include "vmm/suite/suite_run.hpp"
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "vmm/run/json_report.hpp"
+#include "vmm/run/report_file.hpp"
 #include "vmm/trace/trace_summary.hpp"
 
 namespace sevisor::cli {

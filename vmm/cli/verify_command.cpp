@@ -107,7 +107,7 @@ std::uint32_t cpu_signature_of(const CLI::App& command, const VerifyOptions& opt
                             static_cast<unsigned>(parse_integer("--cpu-stepping", options.cpu_stepping, 0, 15)));
 }
 
-void read_vcpus(const CLI::App& command, const VerifyOptions& options, const FirmwareFile& firmware,
+void read_vcpus(const CLI::App& command, const VerifyOptions& options, const sev::FirmwareImage& firmware,
                 sev::ExpectedGuest& guest) {
   if (command.count("--num-cpus") == 0) refuse("the policy asks for SEV-ES, and --num-cpus is not given");
   guest.vcpus = static_cast<unsigned>(parse_integer("--num-cpus", options.num_cpus, 1, kMaxMeasuredVcpus));
@@ -132,18 +132,15 @@ void read_vcpus(const CLI::App& command, const VerifyOptions& options, const Fir
   guest.vmsa_kind.form = options.init_api == "init2" ? sev::VmsaForm::kInit2 : sev::VmsaForm::kEsInit;
   guest.vmsa_kind.features = parse_integer("--vmsa-features", options.vmsa_features, 0, UINT64_MAX);
   guest.ap_reset_address = ap_reset_address_of(firmware, guest.vcpus);
-  if (guest.vcpus == 1) {  // to be able to say that it has two
-    try {
-      guest.ap_reset_address = firmware.table().ap_reset_address().value_or(0);
-    } catch (const Error&) {
-    }
+  if (const auto& table = firmware.facts().table; guest.vcpus == 1 && table) {  // to be able to say that it has two
+    guest.ap_reset_address = table->ap_reset_address().value_or(0);
   }
 }
 
-sev::ExpectedGuest read_guest(const CLI::App& command, const VerifyOptions& options, const FirmwareFile& firmware,
+sev::ExpectedGuest read_guest(const CLI::App& command, const VerifyOptions& options, const sev::FirmwareImage& firmware,
                               std::uint32_t policy) {
   sev::ExpectedGuest guest;
-  guest.firmware = firmware.image();
+  guest.firmware = firmware.bytes();
   guest.es = (policy & sev::kPolicyEs) != 0;
   if (guest.es) read_vcpus(command, options, firmware, guest);
   if (command.count("--kernel") == 0) {
@@ -152,7 +149,7 @@ sev::ExpectedGuest read_guest(const CLI::App& command, const VerifyOptions& opti
     }
     return guest;
   }
-  (void)hashes_area_of(firmware);  // a host can measure no hashes otherwise
+  (void)firmware.hashes_area();  // a host can measure no hashes otherwise
   KernelFiles files{.kernel = options.kernel, .initrd = {}, .cmdline = options.cmdline};
   if (command.count("--initrd") != 0) files.initrd = options.initrd;
   guest.kernel = hash_kernel_files(files).hashes;
@@ -194,7 +191,7 @@ int verify(const CLI::App& command, const VerifyOptions& options) {
     refuse("there is nothing to write into --secret-header and --secret-payload",
            "Name a secret with --inject-secret.");
   }
-  const FirmwareFile firmware(options.firmware);
+  const sev::FirmwareImage firmware = options.firmware.empty() ? built_in_firmware() : read_firmware(options.firmware);
   const sev::ExpectedGuest guest = read_guest(command, options, firmware, claim.policy);
 
   const sev::Digest digest = sev::expected_digest(guest);

@@ -128,20 +128,19 @@ Check check_host(kvm::Host& host, const Machine& machine) {
   return group("Devices", {std::move(kvm), check_sev(host, machine)});
 }
 
-Check check_launch(kvm::Host& host, std::span<const std::byte> firmware) {
+Check check_launch(kvm::Host& host, const sev::FirmwareImage& firmware) {
   return attempt("Dry launch of a guest", [&] {
     const vmm::GuestRam ram(vmm::make_memory_map(vmm::kMinMemory));
     vmm::LaunchConfig config;
     config.policy = sev::kDefaultPolicy;
     config.cpu_signature = sev::cpu_signature(sev::find_cpu_type(sev::kDefaultCpuType));
     config.firmware = firmware;
-    config.firmware_name = "built in";
     const vmm::LaunchedGuest guest = vmm::launch(host, ram, config);
     return fmt::format("{}, launch digest {}", guest.report.init_api, sev::to_hex(guest.report.digest));
   });
 }
 
-Examination examine(kvm::Host& host, const Machine& machine, std::span<const std::byte> firmware) {
+Examination examine(kvm::Host& host, const Machine& machine, const sev::FirmwareImage& firmware) {
   Examination examination;
   std::vector<Check>& checks = examination.checks;
   if (host.name() == "kernel") checks = {check_processor(machine), check_kernel(machine), check_memory(machine)};

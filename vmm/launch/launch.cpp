@@ -10,13 +10,11 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "devices/io_apic.hpp"
-#include "sev/firmware_facts.hpp"
-#include "sev/footer_table.hpp"
 #include "sev/initial_vmsa.hpp"
 #include "sev/launch_digest.hpp"
+#include "vmm/launch/firmware_check.hpp"
 #include "vmm/machine/cpuid_table.hpp"
 #include "vmm/machine/memory_map.hpp"
-#include "vmm/text/size_text.hpp"
 
 namespace sevisor::vmm {
 
@@ -24,7 +22,6 @@ namespace {
 
 constexpr std::uint32_t kLeafSignature = 1;
 constexpr std::uint32_t kLeafEncryption = 0x8000001f;  // EAX[3]: SEV-ES; EBX[5:0]: C-bit
-constexpr std::uint32_t kEncryptionBlock = 16;         // bytes
 constexpr unsigned kMapGpaRange = 12;                  // KVM_HC_MAP_GPA_RANGE: which pages the guest shares
 constexpr std::uint32_t kLeafSizes = 0x80000008;       // EAX[7:0]: physical address bits
 
@@ -89,86 +86,12 @@ void check_address_width(const kvm::CpuidTable& supported, const GuestRam& ram, 
   }
 }
 
-}  // namespace
-
-void check_plain_firmware(std::span<const std::byte> image, std::string_view name) {
-  if (image.size() % kPageSize != 0 || image.size() > kFirmwareMaxSize) {
-    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}'", name),
-                fmt::format("it has {} bytes; a multiple of {} up to {} is needed", image.size(), kPageSize,
-                            size_text(kFirmwareMaxSize)),
-                "Give a whole firmware image, such as OVMF_CODE.fd, or leave out --firmware.");
-  }
-}
-
-std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name) {
-  check_plain_firmware(image, name);
-  if (const sev::FirmwareFacts facts = sev::examine_firmware(image); facts.starts_in_32_bit_code) {
-    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}'", name), facts.sev_es.why,
-                "'sevisor firmware FILE' tells more of an image.");
-  }
-  return sev::require_ap_reset_address(sev::parse_footer_table(image));
-}
-
-Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size) {
-  const sev::FooterArea area = sev::require_hashes_area(sev::parse_footer_table(image));
-  // LAUNCH_UPDATE_DATA works on blocks of 16 bytes (AMD SEV API section 6.3).
-  if (area.base % kEncryptionBlock != 0 || area.base > low_size || sev::kHashesTableSize > low_size - area.base) {
-    throw Error(ExitCode::kBadUsage, fmt::format("use the firmware '{}' with --kernel-hashes", name),
-                fmt::format("it wants the hashes at {:#x}, which is not aligned or not the guest's memory", area.base),
-                "Raise --memory, or use another firmware.");
-  }
-  return Gpa(area.base);
-}
-
-sev::FooterArea check_secret_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size) {
-  const auto area = sev::parse_footer_table(image).secret_area();
-  const std::string tried = fmt::format("use the firmware '{}' with --secret", name);
-  if (!area) {
-    throw Error(ExitCode::kBadUsage, tried, "it names no area for secrets",
-                "Use a firmware that does, such as sevisor's own (leave out --firmware).");
-  }
-  if (area->base % kEncryptionBlock != 0 || area->base > low_size || area->size > low_size - area->base) {
-    throw Error(ExitCode::kBadUsage, tried,
-                fmt::format("it wants secrets at {:#x}, which is not aligned or not the guest's memory", area->base),
-                "Raise --memory, or use another firmware.");
-  }
-  return *area;
-}
-
-std::optional<std::string> why_no_sev_es(kvm::Host& host) {
-  try {
-    const kvm::Kvm kvm = kvm::Kvm::open(host);
-    if (!kvm.create_vm().can_encrypt()) return "/dev/kvm does not offer encrypted guests: SEV is off or absent";
-    const sev_user_data_status status = kvm::SevDevice::open(host).platform_status();
-    if (!(status.flags & SEV_STATUS_FLAGS_CONFIG_ES)) {
-      // The flag is valid only once the platform is initialised, which the first guest may do.
-      const kvm::CpuidTable supported = kvm.supported_cpuid();
-      const kvm_cpuid_entry2* leaf = find_leaf(supported, kLeafEncryption);
-      if (leaf == nullptr || !(leaf->eax & 1U << 3)) return "the host offers SEV guests, but not SEV-ES ones";
-    }
-  } catch (const Error& error) {
-    return fmt::format("{}: {}", error.tried(), error.came_back());
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> why_no_kvm(kvm::Host& host) {
-  try {
-    (void)kvm::Kvm::open(host);
-  } catch (const Error& error) {
-    return fmt::format("{}: {}", error.tried(), error.came_back());
-  }
-  return std::nullopt;
-}
-
-namespace {
-
 // Where QEMU has them, too: below any firmware.
 constexpr std::uint32_t kTssAddress = 0xfeffd000;
 
 sev::Digest digest_of(const LaunchConfig& config, InitApi init_api, std::uint32_t ap_reset_address) {
   sev::LaunchContents contents;
-  contents.firmware = config.firmware;
+  contents.firmware = config.firmware.bytes();
   if (config.hashes_table) contents.hashes_table = *config.hashes_table;
   contents.vcpus = config.vcpus;
   contents.cpu_signature = config.cpu_signature;
@@ -195,12 +118,12 @@ InitApi choose_init_api(const kvm::Kvm& kvm, InitApi wanted) {
 
 void inject_secret(const kvm::Vm& vm, const GuestRam& ram, const LaunchConfig& config, const LaunchReport& report) {
   const std::span<std::byte> low = ram.regions().front().memory.bytes();
-  const sev::FooterArea area = check_secret_area(config.firmware, config.firmware_name, low.size());
+  const sev::FooterArea area = check_secret_area(config.firmware, low.size());
   const sev::SecretPacket packet = config.secret(report);
   if (packet.payload.size() > area.size) {
     throw Error(ExitCode::kBadUsage, "inject the secret",
                 fmt::format("it has {} bytes, and the firmware '{}' has room for {}", packet.payload.size(),
-                            config.firmware_name, area.size),
+                            config.firmware.name(), area.size),
                 "Make the secrets shorter.");
   }
   vm.launch_secret(low.subspan(area.base, packet.payload.size()), packet.header, packet.payload);
@@ -248,7 +171,7 @@ void add_vcpus(LaunchedGuest& guest, const kvm::CpuidTable& supported, const Lau
 
 LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::CpuidTable& supported,
                                const GuestRam& ram, const LaunchConfig& config) {
-  const std::uint32_t ap_reset_address = check_firmware(config.firmware, config.firmware_name);
+  const std::uint32_t ap_reset_address = check_firmware(config.firmware);
   const InitApi init_api = choose_init_api(kvm, config.init_api);
   kvm::Vm made = kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault);
   if (!made.can_encrypt()) {
@@ -256,7 +179,7 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
                 fmt::format("encrypt a guest on the {} host (KVM_MEMORY_ENCRYPT_OP)", host.name()), errno_text(errno),
                 "SEV is off or absent; 'sevisor doctor' says why.");
   }
-  LaunchedGuest guest{kvm::SevDevice::open(host), load_firmware(config.firmware), std::move(made), {}, {}};
+  LaunchedGuest guest{kvm::SevDevice::open(host), load_firmware(config.firmware.bytes()), std::move(made), {}, {}};
   const kvm::Vm& vm = guest.vm;
   if (init_api == InitApi::kInit2) {
     vm.sev_init2();
@@ -281,7 +204,7 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
   vm.launch_update_data(guest.firmware.bytes());
   if (config.hashes_table) {
     const GuestRam::Region& low = ram.regions().front();
-    const Gpa at = check_hashes_area(config.firmware, config.firmware_name, low.memory.size());
+    const Gpa at = check_hashes_area(config.firmware, low.memory.size());
     const std::span<std::byte> place = low.memory.bytes().subspan(at.value, sev::kHashesTableSize);
     std::ranges::copy(*config.hashes_table, place.begin());
     vm.launch_update_data(place);
@@ -297,11 +220,11 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
 
 LaunchedGuest launch_plain(const kvm::Kvm& kvm, kvm::CpuidTable supported, const GuestRam& ram,
                            const LaunchConfig& config) {
-  check_plain_firmware(config.firmware, config.firmware_name);
+  check_plain_firmware(config.firmware);
   std::erase_if(supported, [](const kvm_cpuid_entry2& entry) { return entry.function == kLeafEncryption; });
   const kvm_cpuid_entry2* processor = find_leaf(supported, kLeafSignature);
   const std::uint32_t own_signature = processor != nullptr ? processor->eax : 0;
-  LaunchedGuest guest{std::nullopt, load_firmware(config.firmware), kvm.create_vm(), {}, {}};
+  LaunchedGuest guest{std::nullopt, load_firmware(config.firmware.bytes()), kvm.create_vm(), {}, {}};
   const kvm::Vm& vm = guest.vm;
   if (kvm.capability(KVM_CAP_SET_TSS_ADDR) > 0) vm.set_tss_address(kTssAddress);
   add_interrupt_controllers(vm, config.irqchip);

@@ -13,7 +13,7 @@
 
 #include "base/mapping.hpp"
 #include "kvm/handles.hpp"
-#include "sev/footer_table.hpp"
+#include "sev/firmware_image.hpp"
 #include "sev/hashes_table.hpp"
 #include "sev/launch_secret.hpp"
 #include "sev/measurement.hpp"
@@ -55,8 +55,7 @@ struct LaunchConfig {
   std::uint32_t policy = 0;
   unsigned vcpus = 1;
   std::uint32_t cpu_signature = 0;
-  std::span<const std::byte> firmware;  // the whole image
-  std::string firmware_name;            // for messages
+  sev::FirmwareImage firmware;
   // Of kernel, initrd and command line: goes into the firmware's hashes area, and so into the measurement.
   std::optional<sev::HashesTable> hashes_table = std::nullopt;
   // Whole pages that the guest has below its firmware, for its variables: neither encrypted nor measured.
@@ -80,28 +79,6 @@ struct LaunchedGuest {
   std::vector<kvm::Vcpu> vcpus;
   LaunchReport report;
 };
-
-// `name`: of the file, for messages. Throws Error (kBadUsage) when the image cannot be a SEV-ES guest's firmware.
-// Returns the address at which it wants further vCPUs to start.
-[[nodiscard]] std::uint32_t check_firmware(std::span<const std::byte> image, std::string_view name);
-
-// The same for a plain guest, which needs no footer table.
-void check_plain_firmware(std::span<const std::byte> image, std::string_view name);
-
-// Where the firmware wants the table of kernel hashes. Throws Error (kBadUsage) when it verifies no kernel, or wants
-// the table where the guest's low memory (`low_size` bytes from 0) is not.
-[[nodiscard]] Gpa check_hashes_area(std::span<const std::byte> image, std::string_view name, std::uint64_t low_size);
-
-// Where the firmware wants secrets. Throws Error (kBadUsage) when it names no area, or one that is not in the guest's
-// low memory (`low_size` bytes from 0).
-[[nodiscard]] sev::FooterArea check_secret_area(std::span<const std::byte> image, std::string_view name,
-                                                std::uint64_t low_size);
-
-// nullopt if the host can run SEV-ES guests, else why not.
-[[nodiscard]] std::optional<std::string> why_no_sev_es(kvm::Host& host);
-
-// The same for plain guests.
-[[nodiscard]] std::optional<std::string> why_no_kvm(kvm::Host& host);
 
 // The guest is ready to run when this returns. `ram` must outlive it. Throws Error.
 [[nodiscard]] LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& config);

@@ -12,6 +12,7 @@
 #include "vmm/end/end_wait.hpp"
 #include "vmm/end/run_state.hpp"
 #include "vmm/end/service_manager.hpp"
+#include "vmm/launch/firmware_check.hpp"
 #include "vmm/machine/guest_ram.hpp"
 #include "vmm/machine/memory_map.hpp"
 #include "vmm/machine/platform.hpp"
@@ -92,9 +93,9 @@ void check_expect(const std::string& pattern) { (void)ExpectMatcher(pattern); }
 void check_run_config(const RunConfig& config) {
   const MemoryMap map = make_memory_map(config.memory);
   if (config.confidential == Confidential::kSevEs) {
-    (void)check_firmware(config.firmware, config.firmware_name);
+    (void)check_firmware(config.firmware);
   } else {
-    check_plain_firmware(config.firmware, config.firmware_name);
+    check_plain_firmware(config.firmware);
   }
   if (config.variables != nullptr && config.firmware.size() + config.variables->content().size() > kFirmwareMaxSize) {
     throw Error(ExitCode::kBadUsage, "put the variables below the firmware",
@@ -103,8 +104,8 @@ void check_run_config(const RunConfig& config) {
                 "Give the variables that belong to the firmware.");
   }
   if (config.expect) check_expect(*config.expect);
-  if (config.kernel_hashes) (void)check_hashes_area(config.firmware, config.firmware_name, map.low_size());
-  if (config.secret) (void)check_secret_area(config.firmware, config.firmware_name, map.low_size());
+  if (config.kernel_hashes) (void)check_hashes_area(config.firmware, map.low_size());
+  if (config.secret) (void)check_secret_area(config.firmware, map.low_size());
   if (config.kernel == nullptr) return;
   const KernelImage header = parse_kernel_image(*config.kernel, config.kernel_name);
   check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
@@ -123,9 +124,9 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   const Platform::Flash flash = flash_of(config);
   const LaunchedGuest guest =
       launch(host, ram,
-             {config.policy, config.vcpus, config.cpu_signature, config.firmware, config.firmware_name,
-              hashes_table_of(config), flash.content, config.owner_certificate, config.session, config.secret,
-              config.init_api, config.irqchip, config.confidential, config.cpu_model});
+             {config.policy, config.vcpus, config.cpu_signature, config.firmware, hashes_table_of(config),
+              flash.content, config.owner_certificate, config.session, config.secret, config.init_api, config.irqchip,
+              config.confidential, config.cpu_model});
   launched(guest.report);
 
   const ThreadFilter filter =

@@ -27,8 +27,7 @@ struct RunConfig {
   const CpuModel* cpu_model = nullptr;  // nullptr: all that the host has
   std::uint32_t policy = 0;
 
-  std::span<const std::byte> firmware;
-  std::string firmware_name;           // for messages
+  sev::FirmwareImage firmware;
   VariableStore* variables = nullptr;  // the firmware's, in a flash below it; null: it has none
   FileBytes kernel;                    // null: none is handed to the firmware
   std::string kernel_name;             // for messages

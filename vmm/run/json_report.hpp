@@ -28,21 +28,4 @@ struct ReportContents {
 // The same before the guest has run: without "exit".
 [[nodiscard]] std::string json_launch_report(const ReportContents& contents);
 
-// A file that is replaced as a whole or not at all.
-class ReportFile {
- public:
-  // Throws Error (kBadUsage) when the file could not be written; does not touch it yet and leaves nothing behind.
-  // `option`: the one that the path was given with.
-  explicit ReportFile(std::string path, std::string option = "--json");
-
-  // Throws Error (kBadUsage).
-  void write(const std::string& text) const;
-
- private:
-  [[nodiscard]] bool is_special() const;  // a device or pipe, which is written in place
-
-  std::string path_;
-  std::string option_;
-};
-
 }  // namespace sevisor::vmm
