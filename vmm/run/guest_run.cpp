@@ -122,11 +122,20 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   const MemoryMap map = make_memory_map(config.memory);
   GuestRam ram(map, config.huge_pages);
   const Platform::Flash flash = flash_of(config);
-  const LaunchedGuest guest =
-      launch(host, ram,
-             {config.policy, config.vcpus, config.cpu_signature, config.firmware, hashes_table_of(config),
-              flash.content, config.owner_certificate, config.session, config.secret, config.init_api, config.irqchip,
-              config.confidential, config.cpu_model});
+  const LaunchedGuest guest = launch(host, ram,
+                                     {.policy = config.policy,
+                                      .vcpus = config.vcpus,
+                                      .cpu_signature = config.cpu_signature,
+                                      .firmware = config.firmware,
+                                      .hashes_table = hashes_table_of(config),
+                                      .flash = flash.content,
+                                      .owner_certificate = config.owner_certificate,
+                                      .session = config.session,
+                                      .secret = config.secret,
+                                      .init_api = config.init_api,
+                                      .irqchip = config.irqchip,
+                                      .confidential = config.confidential,
+                                      .cpu_model = config.cpu_model});
   launched(guest.report);
 
   const ThreadFilter filter =
