@@ -12,12 +12,16 @@
 /* Reserved in the memory map. */
 #define FW_AP_JUMP_TABLE 0x8000 /* private page: u16 IP, u16 CS; written by the operating system */
 #define FW_AP_COUNT 0x8010      /* u32 in the same page: application processors that have started */
-#define FW_AP_READY 0x8014      /* u32: so many of them may send their request, or: */
-#define FW_AP_READY_OVER 0xffffffff /* no more requests, all go to the hold */
-#define FW_AP_DONE 0x8018       /* u32: so many have sent it */
-#define FW_AP_MSR 0x8020        /* u32 number, u32 low, u32 high half: what they write where nobody has to be asked */
-#define FW_AP_PLAIN_CODE 0x30   /* offset of ap_plain's body in the page, behind these */
-#define FW_AP_REQUESTS 64       /* the pages of FW_BOUNCE, each a GHCB that one of them sends as it finds it */
+#define FW_AP_LIMIT 0x8014      /* u32: so many there are; any more halts */
+#define FW_AP_DONE 0x8018       /* u32: so many have set their memory type */
+#define FW_AP_TABLES 0x801c     /* u32: address of the page tables of those that hold */
+#define FW_AP_MSR 0x8020        /* u32 number (0: none), u32 low, u32 high half: the memory type, which they write */
+#define FW_AP_VERSION 0x802c    /* u32: of the GHCB protocol */
+#define FW_AP_STACKS 0x8030     /* u32: address of their stacks, FW_AP_STACK_SIZE bytes each */
+#define FW_AP_GHCBS 0x8034      /* u32: address of their GHCBs, shared */
+#define FW_AP_PLAIN_CODE 0x40   /* offset of ap_plain's body in the page, behind these */
+#define FW_AP_STACK_SHIFT 6     /* what an NMI pushes: 40 bytes from a multiple of 16 down */
+#define FW_AP_STACK_SIZE (1 << FW_AP_STACK_SHIFT)
 #define FW_SECRET_PAGE 0x9000   /* private page with the two areas; RAM to the operating system */
 #define FW_SECRET_AREA 0x9000   /* named in the footer table: LAUNCH_SECRET puts a secret here */
 #define FW_SECRET_AREA_SIZE 0xc00
@@ -49,9 +53,11 @@
 #define FW_LOW_POOL 0x80000
 #define FW_LOW_POOL_END 0x9f000
 
-/* The image: the last 64 KiB below 4 GiB. Its last page is the reset page. */
+/* The image: the last 64 KiB below 4 GiB. Its last page is the reset page, the one before it the hold of the application
+ * processors. */
 #define FW_IMAGE 0xffff0000
 #define FW_IMAGE_SIZE 0x10000
+#define FW_HOLD_PAGE 0xffffe000
 #define FW_RESET_PAGE 0xfffff000
 
 /* Fields of struct EarlyState. */

@@ -76,7 +76,7 @@ extern "C" [[noreturn]] void firmware_main() noexcept {
   MemoryMap map;
   check(read_memory_map(*fw_cfg, map));
   check(map_high_memory(map, early_state().c_bit_mask));
-  const Processors processors = start_processors(*fw_cfg, types);
+  const Processors processors = start_processors(*fw_cfg, map, types);
   if (processors.missing != 0) {
     print_line(std::uint64_t{processors.others - processors.missing}, " of ", std::uint64_t{processors.others},
                processors.jump_table ? " application processors started"

@@ -1,19 +1,17 @@
 #include "firmware/processors.hpp"
 
 #include "base/bytes.hpp"
+#include "firmware/ap_memory.hpp"
 #include "firmware/cpu.hpp"
 #include "firmware/exceptions.hpp"
 #include "firmware/guest_state.hpp"
 #include "firmware/layout.h"
-#include "firmware/paging.hpp"
 #include "ghcb/exit_code.hpp"
-#include "ghcb/page.hpp"
 
 namespace sevisor::firmware {
 
 namespace {
 constexpr std::uint64_t kJumpTableSet = 0;
-constexpr std::uint64_t kMsrWrite = 1;
 
 // Local APIC (APM vol. 2 sections 16.3, 16.5, 16.9).
 constexpr std::uint32_t kMsrApicBase = 0x1b;
@@ -75,33 +73,10 @@ bool wait_for(const Condition& condition) noexcept {
   return condition();
 }
 
-// The GHCB page of application processor `index` gets a request that writes the MSR.
-void prepare_request(std::uint32_t index, const MsrWrite& write) noexcept {
-  auto& page = *reinterpret_cast<ghcb::Page*>(FW_BOUNCE + index % FW_AP_REQUESTS * kPageSize);
-  __builtin_memset(&page, 0, sizeof page);
-  page.version = static_cast<std::uint16_t>(protocol_version());
-  page.usage = ghcb::kUsageStandard;
-  page.exit_code = ghcb::kExitMsr;
-  page.exit_info_1 = kMsrWrite;
-  page.rcx = write.msr;
-  page.rax = write.value & 0xffffffff;
-  page.rdx = write.value >> 32;
-  for (const auto field : {ghcb::Field::kExitCode, ghcb::Field::kExitInfo1, ghcb::Field::kExitInfo2, ghcb::Field::kRcx,
-                           ghcb::Field::kRax, ghcb::Field::kRdx}) {
-    page.valid.set(field);
-  }
-}
-static_assert(FW_AP_REQUESTS * kPageSize <= FW_BOUNCE_SIZE);
-static_assert((FW_AP_REQUESTS & (FW_AP_REQUESTS - 1)) == 0);
-
-// Requests for the processors from `first` on, of `others` in all. Returns how many processors then have had theirs.
-std::uint32_t prepare_requests(std::uint32_t first, std::uint32_t others, const MsrWrite& write) noexcept {
-  const std::uint32_t left = others - first;
-  const std::uint32_t end = first + (left < FW_AP_REQUESTS ? left : FW_AP_REQUESTS);
-  for (std::uint32_t i = first; i < end; ++i) prepare_request(i, write);
-  asm volatile("" : : : "memory");  // the pages are written before they may be sent
-  shared_word(FW_AP_READY) = end;
-  return end;
+void set_ap_msr(const MsrWrite& write) noexcept {
+  shared_word(FW_AP_MSR) = write.msr;
+  shared_word(FW_AP_MSR + 4) = static_cast<std::uint32_t>(write.value);
+  shared_word(FW_AP_MSR + 8) = static_cast<std::uint32_t>(write.value >> 32);
 }
 
 extern "C" const std::byte ap_plain[], ap_plain_end[];  // entry.S
@@ -110,38 +85,27 @@ extern "C" const std::byte ap_plain[], ap_plain_end[];  // entry.S
 void start_plain(const LocalApic& apic, std::uint32_t others, const MsrWrite& write) noexcept {
   __builtin_memcpy(reinterpret_cast<void*>(FW_AP_JUMP_TABLE), ap_plain,
                    static_cast<std::size_t>(ap_plain_end - ap_plain));
-  shared_word(FW_AP_MSR) = write.msr;
-  shared_word(FW_AP_MSR + 4) = static_cast<std::uint32_t>(write.value);
-  shared_word(FW_AP_MSR + 8) = static_cast<std::uint32_t>(write.value >> 32);
+  set_ap_msr(write);
   if (!apic.send_to_others(kIcrInit) || !apic.send_to_others(kIcrStartup | FW_AP_JUMP_TABLE / kPageSize)) return;
   static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
 }
 
-// SEV-ES: each asks for the MSR, then holds.
-void start_held(const LocalApic& apic, std::uint32_t others, const std::optional<MsrWrite>& types) noexcept {
-  // Most often all requests are there before a processor asks, and none has to wait. What the hypervisor answers is of
-  // no matter: the operating system sets the memory types again, and says so if they were wrong.
-  std::uint32_t ready = 0;
-  if (types) {
-    ready = prepare_requests(0, others, *types);
-  } else {
-    shared_word(FW_AP_READY) = FW_AP_READY_OVER;
-  }
+// SEV-ES: each fills a GHCB of its own, asks for the MSR, then holds (ap_hold.S).
+void start_held(const LocalApic& apic, const ApMemory& memory, std::uint32_t others,
+                const std::optional<MsrWrite>& types) noexcept {
+  if (types) set_ap_msr(*types);
+  shared_word(FW_AP_VERSION) = protocol_version();
+  shared_word(FW_AP_TABLES) = memory.tables;
+  shared_word(FW_AP_STACKS) = memory.stacks;
+  shared_word(FW_AP_GHCBS) = memory.ghcbs;
+  shared_word(FW_AP_LIMIT) = others;
   // A started processor keeps its registers, so the SIPI's vector says nothing.
   if (!apic.send_to_others(kIcrInit) || !apic.send_to_others(kIcrStartup)) return;
-  // More than there should be do not count: a processor of its own number gets a request, no other.
-  if (types) {
-    while (wait_for([ready] { return shared_word(FW_AP_DONE) >= ready; }) && ready < others) {
-      ready = prepare_requests(ready, others, *types);
-    }
-    shared_word(FW_AP_READY) = FW_AP_READY_OVER;
-  } else {
-    static_cast<void>(wait_for([others] { return shared_word(FW_AP_COUNT) >= others; }));
-  }
+  static_cast<void>(wait_for([others] { return shared_word(FW_AP_DONE) >= others; }));
 }
 }  // namespace
 
-Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types) noexcept {
+Processors start_processors(FwCfg& fw_cfg, MemoryMap& map, const std::optional<MsrWrite>& types) noexcept {
   const auto count = fw_cfg.read32(FwCfgKey::kNumberOfCpus);
   const std::uint32_t others = count && (*count & 0xffff) != 0 ? (*count & 0xffff) - 1 : 0;
   Processors result{.others = others};
@@ -153,9 +117,12 @@ Processors start_processors(FwCfg& fw_cfg, const std::optional<MsrWrite>& types)
   const bool needed = others != 0 && (sev_es_active() || types);
   if (!needed) return result;
   const auto apic = result.jump_table ? LocalApic::open(others + 1) : std::nullopt;
-  if (apic && sev_es_active()) start_held(*apic, others, types);
+  if (apic && sev_es_active()) {
+    const auto memory = make_ap_memory(map, others, early_state().c_bit_mask);
+    if (memory) start_held(*apic, *memory, others, types);
+  }
   if (apic && !sev_es_active()) start_plain(*apic, others, *types);
-  const std::uint32_t arrived = shared_word(FW_AP_COUNT);
+  const std::uint32_t arrived = shared_word(sev_es_active() ? FW_AP_DONE : FW_AP_COUNT);
   result.missing = arrived < others ? others - arrived : 0;
   return result;
 }

@@ -1,5 +1,4 @@
-// The reset page, the last 4 KiB below 4 GiB: reset vector, footer table, the way from 16 over 32 to 64 bits, and the
-// application processors' hold. Runs in place. Until the 64-bit IDT is loaded only CPUID may raise #VC.
+// The reset page, the last 4 KiB below 4 GiB: reset vector, footer table, the way from 16 over 32 to 64 bits. Runs in place. Until the 64-bit IDT is loaded only CPUID may raise #VC.
 //
 // APM vol. 2 chapter 14 (processor initialization) and section 15.35; GHCB specification (AMD 56421) sections 2.3.1 and 4.3.
 //
@@ -40,58 +39,6 @@ start16:
   orl $CR0_PE, %eax
   movl %eax, %cr0
   ljmpl $FW_SELECTOR_CODE32, $start32
-
-// An application processor's first SIPI brings it here: launch VMSA, real mode, all registers reset. Memory is private to it, so
-// it cannot fill a GHCB; the first processor does that for it and says when it may send (processors.cpp). Then it holds until
-// the operating system has put an address in the jump table and sends a SIPI. A hypervisor that wakes it for another reason, or
-// before there is an address, sends it back to the hold.
-ap_start16:
-  cli
-  xorw %ax, %ax
-  movw %ax, %ds
-  movl $MSR_GHCB, %ecx
-  movl $1, %esi
-  lock xaddl %esi, FW_AP_COUNT // ESI = which one this is
-1:
-  movl FW_AP_READY, %eax
-  cmpl $FW_AP_READY_OVER, %eax
-  je 2f
-  cmpl %eax, %esi
-  jb 1f
-  pause
-  jmp 1b
-1:
-  movl %esi, %eax
-  andl $FW_AP_REQUESTS - 1, %eax
-  shll $12, %eax
-  addl $FW_BOUNCE, %eax
-  xorl %edx, %edx
-  wrmsr
-  VMGEXIT
-  lock incl FW_AP_DONE
-2:
-  movl $6, %eax               // AP reset hold request
-  xorl %edx, %edx
-  wrmsr
-  VMGEXIT
-  rdmsr
-  movl %eax, %ebx
-  andl $0xfff, %ebx
-  cmpl $7, %ebx               // AP reset hold response
-  jne 3f
-  andl $0xfffff000, %eax
-  orl %edx, %eax
-  jz 2b                       // no SIPI
-  cmpl $0, FW_AP_JUMP_TABLE
-  je 2b                       // nowhere to go yet
-  ljmpw *FW_AP_JUMP_TABLE
-3:
-  movl $(FW_FAILURE_AP_HOLD << 16 | 0x1100), %eax
-  xorl %edx, %edx
-  wrmsr
-  VMGEXIT
-  hlt
-  jmp 3b
 
 // ---- 32 bits, paging off -------------------------------------------------------------------------------------------
 
@@ -362,7 +309,7 @@ footer:
   .long 0x7255371f // kernel hashes area
   .short 0x3a3b, 0x4b04
   .byte 0x92, 0x7b, 0x1d, 0xa6, 0xef, 0xa8, 0xd4, 0x54
-  .long ap_start16
+  .long ap_start16 // ap_hold.S
   .short 22
   .long 0x00f771de // SEV-ES reset block
   .short 0x1a7e, 0x4fcb

@@ -14,6 +14,7 @@
 #include "emulator/cpu/cpu.hpp"
 #include "emulator/memory/guest_memory.hpp"
 #include "firmware/image.hpp"
+#include "ghcb/event.hpp"
 #include "ghcb/exit_code.hpp"
 #include "ghcb/msr_protocol.hpp"
 #include "sev/footer_table.hpp"
@@ -87,7 +88,7 @@ constexpr std::uint8_t kMmioByte = 0x2a;  // what devices read as: '*'
 
 struct BootMachine::Impl final : devices::GuestDma {
   struct Vcpu final : ghcb::Environment {
-    Vcpu(Impl& machine, unsigned index);
+    Vcpu(Impl& machine, unsigned which);
 
     bool read_shared(Gpa gpa, std::span<std::byte> out) override { return machine.memory.read_shared(gpa, out); }
     bool write_shared(Gpa gpa, std::span<const std::byte> in) override { return machine.memory.write_shared(gpa, in); }
@@ -110,6 +111,9 @@ struct BootMachine::Impl final : devices::GuestDma {
     VcpuState state;
     bool started = false;
     std::uint64_t apic_base;
+    unsigned number;
+    unsigned holds = 0;
+    bool nmi = false;  // comes at the next VMRUN
   };
 
   Impl(Lies told, unsigned count);
@@ -140,20 +144,22 @@ struct BootMachine::Impl final : devices::GuestDma {
   std::uint64_t vmgexits = 0;
   std::uint64_t page_replies = 0;
   unsigned x2_commands = 0;
+  std::vector<ApRequest> ap_requests;
   std::optional<std::uint64_t> unsupported_event;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> mmio_writes;
   std::string console;
 };
 
-BootMachine::Impl::Vcpu::Vcpu(Impl& owner, unsigned index)
+BootMachine::Impl::Vcpu::Vcpu(Impl& owner, unsigned which)
     : machine(owner),
-      cpu({.c_bit = kCBit, .tsc_per_instruction = kTicks, .random_seed = index}, owner.memory, *owner.code,
+      cpu({.c_bit = kCBit, .tsc_per_instruction = kTicks, .random_seed = which}, owner.memory, *owner.code,
           owner.clock),
       service({.c_bit = kCBit, .min_version = owner.lies.min_version, .max_version = owner.lies.max_version}, *this),
-      state(index == 0 ? VcpuState::kRuns : VcpuState::kUnstarted),
-      apic_base(owner.lies.apic_base) {
+      state(which == 0 ? VcpuState::kRuns : VcpuState::kUnstarted),
+      apic_base(owner.lies.apic_base),
+      number(which) {
   const std::uint32_t reset =
-      index == 0 ? sev::kBspResetAddress : sev::require_ap_reset_address(sev::parse_footer_table(firmware::image()));
+      which == 0 ? sev::kBspResetAddress : sev::require_ap_reset_address(sev::parse_footer_table(firmware::image()));
   if (!cpu.load(sev::initial_vmsa(reset, kSignature, sev::VmsaForm::kEsInit))) std::abort();
   cpu.set_ghcb_msr(service.initial_msr());
 }
@@ -312,6 +318,7 @@ std::optional<BootEnd> BootMachine::Impl::vmgexit(Vcpu& vcpu) {
   const auto page_bytes = std::as_writable_bytes(std::span(&page, 1));
   std::uint64_t exit_code = 0;
   if (by_page && memory.read_shared(Gpa(request), page_bytes)) exit_code = page.exit_code;
+  if (by_page && vcpu.number != 0) ap_requests.push_back({vcpu.number, request, exit_code});
 
   const ghcb::Outcome outcome = vcpu.service.vmgexit();
   if (const auto* end = std::get_if<ghcb::Terminated>(&outcome)) {
@@ -321,9 +328,17 @@ std::optional<BootEnd> BootMachine::Impl::vmgexit(Vcpu& vcpu) {
   }
   if (std::holds_alternative<ghcb::Held>(outcome)) {
     vcpu.state = VcpuState::kHeld;
-    if (lies.wake_held) {
-      vcpu.service.finish_hold(false);
+    ++vcpu.holds;
+    const Wake wake = lies.hold ? lies.hold(vcpu.number, vcpu.holds) : Wake::kNothing;
+    if (wake != Wake::kNothing) {
+      vcpu.service.finish_hold(wake == Wake::kSipi);
       vcpu.state = VcpuState::kRuns;
+      vcpu.nmi = wake == Wake::kNmi;
+      if (wake == Wake::kRefusal && memory.read_shared(Gpa(request), page_bytes)) {
+        page.exit_info_1 = ghcb::kResultMalformed;
+        page.exit_info_2 = static_cast<std::uint64_t>(ghcb::InputError::kUnsupportedEvent);
+        (void)memory.write_shared(Gpa(request), page_bytes);
+      }
     }
     return std::nullopt;
   }
@@ -386,6 +401,11 @@ std::vector<std::byte> BootMachine::private_bytes(std::uint64_t address, std::si
   return {at, at + size};
 }
 
+void BootMachine::write_private(std::uint64_t address, std::span<const std::byte> bytes) {
+  const auto page = impl_->memory.open(Gpa(align_down(address, kPageSize)), emulator::View::kPrivate);
+  std::ranges::copy(bytes, page.host + address % kPageSize);
+}
+
 BootEnd BootMachine::run(std::uint64_t instruction_limit) {
   Impl& machine = *impl_;
   machine.give_kernel();
@@ -394,6 +414,7 @@ BootEnd BootMachine::run(std::uint64_t instruction_limit) {
     end.console = machine.console;
     end.vmgexits = machine.vmgexits;
     end.x2_commands = machine.x2_commands;
+    end.ap_requests = machine.ap_requests;
     end.mmio_writes = machine.mmio_writes;
     end.unsupported_event = machine.unsupported_event;
     end.instructions = 0;
@@ -406,6 +427,9 @@ BootEnd BootMachine::run(std::uint64_t instruction_limit) {
       const std::uint64_t turn_end = vcpu->cpu.retired() + kSlice;
       while (vcpu->state == VcpuState::kRuns && vcpu->cpu.retired() < turn_end && ++exits < kExitLimit) {
         emulator::RunControls controls{.instruction_limit = turn_end - vcpu->cpu.retired()};
+        if (std::exchange(vcpu->nmi, false)) {
+          controls.event_injection = ghcb::encode(ghcb::Event{.vector = 2, .type = ghcb::EventType::kNmi});
+        }
         if (machine.lies.inject) controls.event_injection = machine.lies.inject(machine.vmgexits);
         const std::uint64_t before = vcpu->cpu.retired();
         const emulator::CpuExit exit = vcpu->cpu.run(controls);

@@ -24,6 +24,16 @@ inline constexpr unsigned kKernelReason = 0x42;
 // A bzImage whose 64-bit entry does just that. `padding`: bytes behind its code.
 [[nodiscard]] std::vector<std::byte> tiny_kernel(std::size_t padding = 0);
 
+// What an application processor asked in a GHCB.
+struct ApRequest {
+  unsigned vcpu = 0;
+  std::uint64_t page = 0;
+  std::uint64_t exit_code = 0;
+};
+
+// What ends a hold.
+enum class Wake { kNothing, kNoReason, kNmi, kSipi, kRefusal };
+
 // How a guest's run ended.
 struct BootEnd {
   enum class Kind {
@@ -42,6 +52,7 @@ struct BootEnd {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> mmio_writes{};  // address and value, but those of the local APIC
   std::optional<std::uint64_t> unsupported_event{};                    // what the firmware reported as one
   unsigned x2_commands = 0;                                            // INIT and SIPI sent through x2APIC's MSR
+  std::vector<ApRequest> ap_requests{};                                // by GHCB page, in their order
 
   [[nodiscard]] bool kernel_reached() const {
     return kind == Kind::kTerminated && reason_set == kKernelReasonSet && reason == kKernelReason;
@@ -61,8 +72,8 @@ struct Lies {
   // fw_cfg, before the guest starts; what the DMA moves into the guest, at any time.
   std::function<void(devices::FwCfg& fw_cfg)> fw_cfg{};
   std::function<void(std::span<std::byte> bytes)> dma{};
-  // An AP in its reset hold wakes without a SIPI, again and again.
-  bool wake_held = false;
+  // An AP holds for the `count`th time, from 1 on.
+  std::function<Wake(unsigned vcpu, unsigned count)> hold{};
   // At reset; bit 10 is x2APIC mode.
   std::uint64_t apic_base = 0xfee00900;
   // Bytes of RAM from 4 GiB on, besides 64 MiB below.
@@ -88,8 +99,9 @@ class BootMachine {
 
   [[nodiscard]] BootEnd run(std::uint64_t instruction_limit = 100'000'000);
 
-  // The guest's own view, for looking at what it has left. `size` bytes of one page.
+  // The guest's own view, for looking at what it has left, or for doing in its place. `size` bytes of one page.
   [[nodiscard]] std::vector<std::byte> private_bytes(std::uint64_t address, std::size_t size);
+  void write_private(std::uint64_t address, std::span<const std::byte> bytes);
 
  private:
   struct Impl;

@@ -322,18 +322,11 @@ TEST_CASE("no fw_cfg device", "[firmware][boot][hostile]") {
 // --- Application processors ---
 
 TEST_CASE("an application processor that is woken without a SIPI goes back to its hold", "[firmware][boot][hostile]") {
-  check_boots(boot({.wake_held = true}, 2));
+  check_boots(boot({.hold = [](unsigned, unsigned) { return Wake::kNoReason; }}, 2));
 }
 
-TEST_CASE("a hold that ends with another reply", "[firmware][boot][hostile]") {
-  constexpr std::uint64_t kHoldRequest = 6;
-  Lies lies{.wake_held = true};
-  lies.msr_reply = [](std::uint64_t request, std::uint64_t reply) {
-    return (request & 0xfff) == kHoldRequest ? std::uint64_t{0x1007} ^ 0xf : reply;
-  };
-  const BootEnd end = boot(lies, 2);
-  INFO(end.console << end.text);
-  CHECK((end.kernel_reached() || end.reason == static_cast<unsigned>(Failure::kApHold)));
+TEST_CASE("a hold that is refused ends the guest", "[firmware][boot][hostile]") {
+  check_ends(boot({.hold = [](unsigned, unsigned) { return Wake::kRefusal; }}, 2), Failure::kApHold);
 }
 
 TEST_CASE("more processors than there are", "[firmware][boot][hostile]") {
