@@ -4,11 +4,11 @@
 #include <array>
 #include <stdexcept>
 
+#include "tests/cpu_diff/differences.hpp"
 #include "tests/cpu_diff/integer.hpp"
 #include "tests/cpu_diff/operands.hpp"
 #include "tests/cpu_diff/vector.hpp"
 #include "tests/cpu_diff/vector_state.hpp"
-#include "tests/cpu_diff/vendor.hpp"
 
 namespace sevisor::check_cpu {
 
@@ -98,11 +98,8 @@ constexpr std::array kReasons = std::to_array<Reason>({
                                           ZYDIS_MNEMONIC_SFENCE, ZYDIS_MNEMONIC_SERIALIZE});
      },
      "caches and ordering: nothing to see, or AMD's alone"},
-    {[](const Encoding& e) {
-       return (e.info.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 &&
-              (e.info.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE || e.info.mnemonic == ZYDIS_MNEMONIC_RET);
-     },
-     "near branches with an operand size prefix: AMD's and Intel's processors differ"},
+    {[](const Encoding& e) { return left_out(host_processor(), e); },
+     "this processor does otherwise, as listed at the beginning"},
     {is_vector, "an extension with vector state that this host lacks"},
     {[](const Encoding&) { return true; }, "the host lacks the extension, or nothing aims its operands yet"},
 });
@@ -139,14 +136,14 @@ Outcome compare(Random& random, Mode mode, Encoding& e, Native& native, Engine& 
     engine.run(e.code(), mode, actual);
     if (vector) {
       forgive_vector(mode, e, before, expected, actual);
-      forgive_vendor(host_vendor(), {mode, e, before}, expected, actual);
+      forgive_host(host_processor(), {mode, e, before}, expected, actual);
       outcome.difference = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
     } else {
       std::uint64_t ignored = undefined_flags(e, before);
       // The engine's small budget interrupts a long comparison before it faults.
       if (!outcome.completed && e.info.meta.category == ZYDIS_CATEGORY_STRINGOP) ignored = ~std::uint64_t{0};
       forgive_integer(e, expected, actual);
-      forgive_vendor(host_vendor(), {mode, e, before}, expected, actual);
+      forgive_host(host_processor(), {mode, e, before}, expected, actual);
       outcome.difference = difference(expected, actual, ignored);
     }
   } catch (const std::runtime_error& error) {

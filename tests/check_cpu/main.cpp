@@ -14,7 +14,7 @@
 
 #include "base/mapping.hpp"
 #include "tests/check_cpu/comparison.hpp"
-#include "tests/cpu_diff/vendor.hpp"
+#include "tests/cpu_diff/differences.hpp"
 
 namespace sevisor::check_cpu {
 
@@ -220,7 +220,7 @@ int check(const Options& options) {
     print_others(others);
     return 2;
   }
-  fmt::print("{}", describe_vendor(host_vendor(), host_vendor_name()));
+  fmt::print("{}", describe_differences(host_processor()));
   const Shared shared(subjects.size());
   const std::uint64_t deaths = run_cases(options, subjects, shared);
   if (!options.quiet) {

@@ -1,6 +1,6 @@
 #include "tests/cpu_diff/encodings.hpp"
 
-#include "tests/cpu_diff/vendor.hpp"
+#include "tests/cpu_diff/processor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -59,7 +59,8 @@ const ZydisDecoder& decoder(Mode mode) {
     ZydisDecoderInit(&d, machine, stack);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
     // Near branches with an operand size prefix in 64-bit code.
-    ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_AMD_BRANCHES, host_vendor() == Vendor::kAmd ? ZYAN_TRUE : ZYAN_FALSE);
+    const bool amd = host_processor().vendor() == Vendor::kAmd;
+    ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd ? ZYAN_TRUE : ZYAN_FALSE);
     return d;
   };
   static const ZydisDecoder d64 = make_decoder(ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tests/cpu_diff/cpuid.hpp"
-#include "tests/cpu_diff/vendor.hpp"
+#include "tests/cpu_diff/differences.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -89,10 +89,7 @@ bool integer_wanted(const Encoding& e) {
   if ((e.info.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)) != 0) return false;
   // The engine of this test has flat segments without checks, and CS may not be written.
   if ((e.info.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_CS) != 0) return false;
-  const bool branch = e.info.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR ||
-                      e.info.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || e.info.mnemonic == ZYDIS_MNEMONIC_RET;
-  // With an operand size prefix, near branches differ between AMD and Intel.
-  if (branch && (e.info.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 && host_vendor() != Vendor::kAmd) return false;
+  if (left_out(host_processor(), e)) return false;
   for (unsigned n = 0; n < e.info.operand_count_visible; ++n) {
     if (e.operands[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
     switch (ZydisRegisterGetClass(e.operands[n].reg.value)) {

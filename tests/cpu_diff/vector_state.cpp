@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.hpp"
-#include "tests/cpu_diff/vendor.hpp"
+#include "tests/cpu_diff/processor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -127,7 +127,8 @@ Style any_style(Random& random) { return static_cast<Style>(random.below(5)); }
 
 // MM, which only AMD's processors have: 16-byte operands need no alignment. Reserved elsewhere.
 constexpr std::uint32_t kMm = 0x20000;
-std::uint32_t mxcsr_bits() { return host_vendor() == Vendor::kAmd ? ~std::uint32_t{0} : ~kMm; }
+bool host_is_amd() { return host_processor().vendor() == Vendor::kAmd; }
+std::uint32_t mxcsr_bits() { return host_is_amd() ? ~std::uint32_t{0} : ~kMm; }
 
 std::uint32_t random_mxcsr(Random& random) {
   constexpr std::uint32_t kMasks = 0x1f80;
@@ -158,7 +159,7 @@ void random_x87(Random& random, Registers& r) {
   store(r.fx.data() + kFsw, static_cast<std::uint16_t>(fsw));
   store(r.fx.data() + kFtw, ftw);
   // Intel's processors do too many things with these.
-  if (host_vendor() == Vendor::kAmd) {
+  if (host_is_amd()) {
     constexpr std::uint64_t kUserHalf = 0x7fffffffffff;
     store(r.fx.data() + kFop, static_cast<std::uint16_t>(random.next() & 0x7ff));
     store(r.fx.data() + kFip, random.next() & kUserHalf);
@@ -238,6 +239,10 @@ void prepare_image(Random& random, const Encoding& e, const ZydisDecodedOperand&
   if (std::byte* head = data_at(machine, at, 160)) {
     Registers r;
     random_x87(random, r);
+    if (host_is_amd() && random.one_in(4)) {  // pointers that are no addresses
+      store(r.fx.data() + kFip, random.next());
+      store(r.fx.data() + kFdp, random.next());
+    }
     std::memcpy(head, r.fx.data(), kFxMxcsr);
     std::memcpy(head + kSt, r.fx.data() + kSt, 128);
   }

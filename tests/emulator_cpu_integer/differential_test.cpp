@@ -8,11 +8,11 @@
 #include <set>
 #include <string>
 
+#include "tests/cpu_diff/differences.hpp"
 #include "tests/cpu_diff/engine.hpp"
 #include "tests/cpu_diff/integer.hpp"
 #include "tests/cpu_diff/native.hpp"
 #include "tests/cpu_diff/operands.hpp"
-#include "tests/cpu_diff/vendor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -51,7 +51,7 @@ void run(Mode mode) {
       if (expected.exception != kNoException && e.info.meta.category == ZYDIS_CATEGORY_STRINGOP)
         ignored = ~std::uint64_t{0};
       forgive_integer(e, expected, actual);
-      forgive_vendor(host_vendor(), {mode, e, before}, expected, actual);
+      forgive_host(host_processor(), {mode, e, before}, expected, actual);
       text = difference(expected, actual, ignored);
     } catch (const std::runtime_error& error) {
       text = std::string("  ") + error.what() + "\n";
@@ -97,7 +97,7 @@ TEST_CASE("CMP and TEST with the branch after them do what the host's processor 
     native.run(code, Mode::k64, expected);
     engine.run(code, Mode::k64, actual);
     forgive_integer(e, expected, actual);
-    forgive_vendor(host_vendor(), {Mode::k64, e, before}, expected, actual);
+    forgive_host(host_processor(), {Mode::k64, e, before}, expected, actual);
     if (expected.rip == kTaken) ++taken;
     const std::string text = difference(expected, actual, undefined_flags(e, before));
     if (text.empty()) continue;

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "tests/cpu_diff/differences.hpp"
 #include "tests/cpu_diff/engine.hpp"
 #include "tests/cpu_diff/form_table.hpp"
 #include "tests/cpu_diff/integer.hpp"
@@ -17,7 +18,6 @@
 #include "tests/cpu_diff/operands.hpp"
 #include "tests/cpu_diff/vector.hpp"
 #include "tests/cpu_diff/vector_state.hpp"
-#include "tests/cpu_diff/vendor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -68,7 +68,7 @@ void run(Mode mode) {
       try {
         engine.run(e.code(), mode, actual);
         forgive_vector(mode, e, before, expected, actual);
-        forgive_vendor(host_vendor(), {mode, e, before}, expected, actual);
+        forgive_host(host_processor(), {mode, e, before}, expected, actual);
         text = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
       } catch (const std::runtime_error& error) {
         text = std::string("  ") + error.what() + "\n";

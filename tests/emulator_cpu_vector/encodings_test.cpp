@@ -4,12 +4,12 @@
 #include <set>
 
 #include "base/bytes.hpp"
+#include "tests/cpu_diff/differences.hpp"
 #include "tests/cpu_diff/engine.hpp"
 #include "tests/cpu_diff/integer.hpp"
 #include "tests/cpu_diff/native.hpp"
 #include "tests/cpu_diff/operands.hpp"
 #include "tests/cpu_diff/vector_state.hpp"
-#include "tests/cpu_diff/vendor.hpp"
 
 namespace sevisor::cpu_diff {
 
@@ -30,18 +30,6 @@ bool not_offered(const Encoding& e) {
     default:
       return false;
   }
-}
-
-// VPERMQ and VPERMPD have VEX.W set in the manuals, and are #UD without in the engine and on Intel's processors. AMD's
-// (Milan) do not look at it.
-bool permutes_without_w(std::span<const std::uint8_t> vex3) {
-  constexpr std::uint8_t kMap = 0x1f;
-  constexpr std::uint8_t kMap0F3A = 3;
-  constexpr std::uint8_t kLengthAndPrefix = 7;  // L, pp
-  constexpr std::uint8_t k256With66 = 5;
-  constexpr std::uint8_t kW = 0x80;
-  return vex3[0] == 0xc4 && (vex3[1] & kMap) == kMap0F3A && (vex3[2] & (kW | kLengthAndPrefix)) == k256With66 &&
-         vex3[3] <= 1;
 }
 
 void run(Mode mode) {
@@ -67,7 +55,7 @@ void run(Mode mode) {
     if (random.one_in(2)) e.bytes[at] |= 0x78;  // vvvv: none
     const bool known = decode(mode, e);
     if (known && not_offered(e)) continue;
-    if (!known && host_vendor() == Vendor::kAmd && permutes_without_w(e.bytes)) continue;
+    if (left_out(host_processor(), e)) continue;
     // Memory at registers that point into the data pages; no branches and nothing privileged is in VEX's maps.
     Machine before = random_machine(random);
     for (std::uint64_t& r : before.regs.gpr) r = kData + 4096 + 64 * random.below(16);
