@@ -131,7 +131,7 @@ Outcome compare(Random& random, Mode mode, Encoding& e, Native& native, Engine& 
   Machine actual = before;
   native.run(e.code(), mode, expected);
   if (mode == Mode::k32) std::copy(before.regs.gpr.begin() + 8, before.regs.gpr.end(), expected.regs.gpr.begin() + 8);
-  Outcome outcome{.ran = true, .completed = expected.exception == kNoException, .difference = {}};
+  Outcome outcome{.ran = true, .completed = expected.exception == kNoException, .failed = false, .difference = {}};
   try {
     engine.run(e.code(), mode, actual);
     if (vector) {
@@ -147,6 +147,7 @@ Outcome compare(Random& random, Mode mode, Encoding& e, Native& native, Engine& 
       outcome.difference = difference(expected, actual, ignored);
     }
   } catch (const std::runtime_error& error) {
+    outcome.failed = true;
     outcome.difference = std::string("  ") + error.what() + "\n";
   }
   if (!outcome.difference.empty()) {

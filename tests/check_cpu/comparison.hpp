@@ -24,6 +24,7 @@ struct Choice {
 struct Outcome {
   bool ran = false;        // false: this encoding could not be aimed, or its result is undefined
   bool completed = false;  // without an exception
+  bool failed = false;     // the engine could not run it
   std::string difference;  // empty: none
 };
 // Runs `encoding` from a random state on both sides. `encoding` changes: its operands are aimed.

@@ -1,5 +1,6 @@
 // check_cpu: random cases of every user-level instruction form that the engine implements, run by the engine and by the
-// host's processor. Ends with 0 if nothing differs, 1 if something does, 2 for bad arguments.
+// host's processor. Ends with 0 if nothing differs, 1 if something does, 2 for bad arguments. With --list-untried what
+// differs on a processor that nobody has tried is listed, and the end is 0 as well.
 //
 // Cases run in a child process, one after another; each is drawn from the seed and its own number alone. A case that
 // kills the child or hangs is reported as a difference, and another child goes on behind it.
@@ -15,6 +16,7 @@
 #include "base/mapping.hpp"
 #include "tests/check_cpu/comparison.hpp"
 #include "tests/cpu_diff/differences.hpp"
+#include "tests/cpu_diff/judgement.hpp"
 
 namespace sevisor::check_cpu {
 
@@ -28,6 +30,7 @@ struct Options {
   std::uint64_t first = 0;
   std::string only;
   bool quiet = false;
+  bool list_untried = false;
 };
 
 struct Subject {
@@ -39,7 +42,9 @@ struct Subject {
 struct Counts {
   std::uint64_t cases;
   std::uint64_t completed;
-  std::uint64_t different;
+  std::uint64_t different;  // failures among them
+  std::uint64_t failed;     // the engine could not run it, or the child died
+  std::uint64_t first;      // number of the first that differs
 };
 struct Board {
   volatile std::uint64_t current;  // number of the case that runs
@@ -101,11 +106,23 @@ void collect(const Options& options, std::vector<Subject>& subjects,
   }
 }
 
+void note_difference(Counts& counts, std::uint64_t number, bool failed) {
+  if (counts.different == 0) counts.first = number;
+  ++counts.different;
+  if (failed) ++counts.failed;
+}
+
+// The case of this number, drawn from it and the seed alone. False: no encoding was found.
+bool draw_case(const Options& options, const Subject& subject, std::uint64_t number, Random& random, Encoding& e) {
+  constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;
+  random = Random((options.seed * kSpread) ^ (number * kSpread + 1));
+  return vary(random, subject.mode, subject.form, e);
+}
+
 // Never returns.
 [[noreturn]] void run_child(const Options& options, const std::vector<Subject>& subjects, const Shared& shared,
                             std::uint64_t first) {
   constexpr std::uint64_t kShown = 20;
-  constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;
   Board& board = shared.board();
   Native native;
   Engine engine;
@@ -113,10 +130,11 @@ void collect(const Options& options, std::vector<Subject>& subjects,
     const std::size_t which = n % subjects.size();
     const auto& [mode, form] = subjects[which];
     board.current = n;
-    Random random((options.seed * kSpread) ^ (n * kSpread + 1));
+    Random random(0);
     Encoding e;
     board.text[0] = 0;
-    if (!vary(random, mode, form, e) || choose(engine, mode, e).verdict != Verdict::kCompared) continue;
+    if (!draw_case(options, subjects[which], n, random, e) || choose(engine, mode, e).verdict != Verdict::kCompared)
+      continue;
     std::string bytes = form.name + ":";
     for (const std::uint8_t b : e.code()) bytes += fmt::format(" {:02x}", b);
     static_cast<void>(std::snprintf(board.text.data(), board.text.size(), "%s", bytes.c_str()));
@@ -126,7 +144,7 @@ void collect(const Options& options, std::vector<Subject>& subjects,
     ++counts.cases;
     if (outcome.completed) ++counts.completed;
     if (outcome.difference.empty()) continue;
-    ++counts.different;
+    note_difference(counts, n, outcome.failed);
     if (++board.shown <= kShown) fmt::print("case {}: {}\n{}", n, form.name, outcome.difference);
     static_cast<void>(std::fflush(stdout));
   }
@@ -179,7 +197,7 @@ std::uint64_t run_cases(const Options& options, const std::vector<Subject>& subj
     if (end.empty()) break;
     const std::uint64_t at = shared.board().current;
     ++deaths;
-    ++shared.counts()[at % subjects.size()].different;
+    note_difference(shared.counts()[at % subjects.size()], at, true);
     fmt::print("case {}: {}: {}\n", at, shared.board().text.data(), end);
     next = at + 1;
   }
@@ -211,6 +229,32 @@ void print_others(const std::map<std::string, std::vector<std::string>>& others)
   }
 }
 
+// What differs, by form.
+Findings collect_findings(const Options& options, const std::vector<Subject>& subjects,
+                          std::span<const Counts> counts) {
+  const std::string only = options.only.empty() ? "" : " --only " + options.only;
+  Findings findings;
+  for (std::size_t n = 0; n < subjects.size(); ++n) {
+    const Counts& c = counts[n];
+    if (c.different == 0) continue;
+    const Subject& subject = subjects[n];
+    Encoding e;
+    Random random(0);
+    std::string bytes;
+    if (draw_case(options, subject, c.first, random, e)) {
+      for (const std::uint8_t b : e.code()) bytes += fmt::format(" {:02x}", b);
+    }
+    const char* mnemonic = ZydisMnemonicGetString(subject.form.samples.front().info.mnemonic);
+    findings[fmt::format("{} {}", mode_name(subject.mode), subject.form.name)] = {
+        .differences = c.different - c.failed,
+        .failures = c.failed,
+        .first = fmt::format("  first:{}: ./dev check-cpu --seed {} --first {} --cases 1{}", bytes, options.seed,
+                             c.first, only),
+        .repeat = fmt::format("./dev check-cpu --only {}", mnemonic)};
+  }
+  return findings;
+}
+
 int check(const Options& options) {
   std::vector<Subject> subjects;
   std::map<std::string, std::vector<std::string>> others;
@@ -239,7 +283,10 @@ int check(const Options& options) {
       "\ncheck-cpu: seed {}: {} forms, {} cases run ({} without an exception), {} forms without a case, {} "
       "differences, {} crashes\n",
       options.seed, subjects.size(), total.cases, total.completed, never, total.different, deaths);
-  return total.different == 0 && deaths == 0 ? 0 : 1;
+  const Judgement judgement = judge(host_processor(), collect_findings(options, subjects, shared.counts()));
+  fmt::print("{}", judgement.report);
+  const bool passed = options.list_untried ? judgement.passed : total.different == 0;
+  return passed && deaths == 0 ? 0 : 1;
 }
 
 int run(int argc, char** argv) {
@@ -249,6 +296,8 @@ int run(int argc, char** argv) {
   app.add_option("--cases", options.cases, "how many cases (default 1000000)");
   app.add_option("--first", options.first, "number of the first case; with --cases 1 it repeats one case");
   app.add_option("--only", options.only, "only this mnemonic, as in Intel's syntax: add, rcl, movsb");
+  app.add_flag("--list-untried", options.list_untried,
+               "end with 0 if a processor that nobody has tried differs: list what does");
   app.add_flag("--quiet", options.quiet, "print differences and the last line only");
   try {
     app.parse(argc, argv);

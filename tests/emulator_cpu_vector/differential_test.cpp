@@ -7,9 +7,9 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <fmt/format.h>
-#include <map>
 #include <string>
 
+#include "tests/cpu_diff/conclude.hpp"
 #include "tests/cpu_diff/differences.hpp"
 #include "tests/cpu_diff/engine.hpp"
 #include "tests/cpu_diff/form_table.hpp"
@@ -44,7 +44,7 @@ void run(Mode mode) {
   Random random(number_from_environment("SEVISOR_DIFF_SEED", 1) * 2 + (mode == Mode::k64 ? 0 : 1));
   Native native;
   Engine engine;
-  std::map<std::string, int> failures;
+  Findings findings;
   const std::vector<FormEntry> forms = vector_forms(mode);
   std::uint64_t completed = 0;
   std::uint64_t total = 0;
@@ -64,29 +64,24 @@ void run(Mode mode) {
       native.run(e.code(), mode, expected);
       if (mode == Mode::k32)
         std::copy(before.regs.gpr.begin() + 8, before.regs.gpr.end(), expected.regs.gpr.begin() + 8);
-      std::string text;
+      ++total;
+      if (expected.exception == kNoException) ++completed;
+      const std::string name = (mode == Mode::k64 ? "64-bit " : "32-bit ") + form.name;
+      const std::string ran = fmt::format("case {}: {}{}", n, describe(mode, e, before), describe_vector(before));
       try {
         engine.run(e.code(), mode, actual);
         forgive_vector(mode, e, before, expected, actual);
         forgive_host(host_processor(), {mode, e, before}, expected, actual);
-        text = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
+        const std::string text = difference(expected, actual, 0) + vector_difference(mode, expected, actual);
+        if (!text.empty()) add_difference(findings, name, ran + text, check_cpu_only(e));
       } catch (const std::runtime_error& error) {
-        text = std::string("  ") + error.what() + "\n";
-      }
-      ++total;
-      if (expected.exception == kNoException) ++completed;
-      if (text.empty()) continue;
-      constexpr int kShown = 2;
-      if (++failures[form.name] <= kShown) {
-        UNSCOPED_INFO("case " << n << ": " << describe(mode, e, before) << describe_vector(before) << text);
-        FAIL_CHECK();
+        add_failure(findings, name, fmt::format("{}  {}", ran, error.what()), check_cpu_only(e));
       }
     }
   }
-  for (const auto& [name, count] : failures) WARN(name << ": " << count << " differences");
   fmt::print("{} forms, {} cases, {} without an exception, {} forms differ\n", forms.size(), total, completed,
-             failures.size());
-  CHECK(failures.empty());
+             findings.size());
+  conclude(findings);
   if (only.empty()) CHECK(completed > total / 2);
 }
 

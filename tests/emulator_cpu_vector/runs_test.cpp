@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.hpp"
+#include "tests/cpu_diff/conclude.hpp"
 #include "tests/cpu_diff/engine.hpp"
 #include "tests/cpu_diff/form_table.hpp"
 #include "tests/cpu_diff/native.hpp"
@@ -112,8 +113,8 @@ TEST_CASE("runs of x87, MMX and SSE instructions do what they do on the host's p
   REQUIRE(forms.size() > 50);
   Random random(4);
   int completed = 0;
-  int failures = 0;
-  for (int n = 0; n < kCases && failures < 5; ++n) {
+  Findings findings;
+  for (int n = 0; n < kCases; ++n) {
     Machine before = random_machine(random);
     randomize_vector(random, before);
     before.regs.gpr[kRbx] = kData;
@@ -145,15 +146,16 @@ TEST_CASE("runs of x87, MMX and SSE instructions do what they do on the host's p
     if (expected.exception != kNoException && uses_mmx(std::span(code).subspan(expected.rip - kCode))) continue;
     const std::string text = difference(expected, actual, 0) + vector_difference(Mode::k64, expected, actual);
     if (text.empty()) continue;
-    ++failures;
     std::string bytes;
     for (std::size_t i = 0; i < code.size(); ++i) {
       if (std::find(starts.begin(), starts.end(), i) != starts.end()) bytes += "|";
       bytes += fmt::format(" {:02x}", code[i]);
     }
-    UNSCOPED_INFO("case " << n << ":" << bytes << "\n" << describe_vector(before) << text);
-    FAIL_CHECK();
+    add_difference(findings, "runs of instructions",
+                   fmt::format("case {}:{}\n{}{}", n, bytes, describe_vector(before), text),
+                   "test_emulator_cpu_vector \"runs of *\"");
   }
+  conclude(findings);
   CHECK(completed > kCases / 2);
 }
 
