@@ -57,6 +57,7 @@ TEST_CASE("a guest is launched in the kernel's order") {
       "GET_API_VERSION",
       "CHECK_EXTENSION",
       "GET_SUPPORTED_CPUID",
+      "CHECK_EXTENSION",
       "GET_VCPU_MMAP_SIZE",
       "CREATE_VM",
       "SEV probe",

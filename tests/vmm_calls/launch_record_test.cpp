@@ -95,6 +95,7 @@ void check_launch(vmm::InitApi api) {
       {"KVM_GET_API_VERSION", {{"fd", kvm_fd}, {"result", 12}}},
       {"KVM_CHECK_EXTENSION", {{"request", 66}}},  // KVM_CAP_MAX_VCPUS
       {"KVM_GET_SUPPORTED_CPUID"},
+      {"KVM_CHECK_EXTENSION", {{"request", 72}}},  // KVM_CAP_TSC_DEADLINE_TIMER
   };
   if (init2) expected.push_back({"KVM_CHECK_EXTENSION", {{"request", 235}}});  // KVM_CAP_VM_TYPES
   const std::vector<Expected> machine = {

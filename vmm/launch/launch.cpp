@@ -158,19 +158,30 @@ void add_memory(const kvm::Vm& vm, const GuestRam& ram, std::span<std::byte> fir
                      vm.has_read_only_memory() ? kReadOnly : kReadWrite);
 }
 
-void add_vcpus(LaunchedGuest& guest, const kvm::CpuidTable& supported, const LaunchConfig& config,
-               std::uint32_t signature, std::uint32_t ap_reset_address) {
+// What the host's vCPUs can have.
+struct HostCpuid {
+  kvm::CpuidTable supported;
+  bool tsc_deadline;  // a local APIC's timer in that mode
+};
+
+void add_vcpus(LaunchedGuest& guest, const HostCpuid& cpuid, const LaunchConfig& config, std::uint32_t signature,
+               std::uint32_t ap_reset_address) {
   guest.vcpus.reserve(config.vcpus);
   for (unsigned index = 0; index < config.vcpus; ++index) {
     guest.vcpus.push_back(guest.vm.create_vcpu(index));
     const kvm::Vcpu& vcpu = guest.vcpus.back();
-    vcpu.set_cpuid(make_cpuid_table(supported, {signature, config.vcpus, index, config.cpu_model}));
+    vcpu.set_cpuid(make_cpuid_table(cpuid.supported, {.signature = signature,
+                                                      .vcpus = config.vcpus,
+                                                      .apic_id = index,
+                                                      .model = config.cpu_model,
+                                                      .tsc_deadline = cpuid.tsc_deadline,
+                                                      .encrypted = config.confidential == Confidential::kSevEs}));
     set_reset_state(vcpu, index == 0 ? sev::kBspResetAddress : ap_reset_address, signature);
   }
 }
 
-LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::CpuidTable& supported,
-                               const GuestRam& ram, const LaunchConfig& config) {
+LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const HostCpuid& cpuid, const GuestRam& ram,
+                               const LaunchConfig& config) {
   const std::uint32_t ap_reset_address = check_firmware(config.firmware);
   const InitApi init_api = choose_init_api(kvm, config.init_api);
   kvm::Vm made = kvm.create_vm(init_api == InitApi::kInit2 ? kvm::kVmTypeSevEs : kvm::kVmTypeDefault);
@@ -209,7 +220,7 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
     std::ranges::copy(*config.hashes_table, place.begin());
     vm.launch_update_data(place);
   }
-  add_vcpus(guest, supported, config, config.cpu_signature, ap_reset_address);
+  add_vcpus(guest, cpuid, config, config.cpu_signature, ap_reset_address);
   vm.launch_update_vmsa();
   guest.report.measurement = vm.launch_measure();
   guest.report.digest = digest_of(config, init_api, ap_reset_address);
@@ -218,11 +229,10 @@ LaunchedGuest launch_encrypted(kvm::Host& host, const kvm::Kvm& kvm, const kvm::
   return guest;
 }
 
-LaunchedGuest launch_plain(const kvm::Kvm& kvm, kvm::CpuidTable supported, const GuestRam& ram,
-                           const LaunchConfig& config) {
+LaunchedGuest launch_plain(const kvm::Kvm& kvm, HostCpuid cpuid, const GuestRam& ram, const LaunchConfig& config) {
   check_plain_firmware(config.firmware);
-  std::erase_if(supported, [](const kvm_cpuid_entry2& entry) { return entry.function == kLeafEncryption; });
-  const kvm_cpuid_entry2* processor = find_leaf(supported, kLeafSignature);
+  std::erase_if(cpuid.supported, [](const kvm_cpuid_entry2& entry) { return entry.function == kLeafEncryption; });
+  const kvm_cpuid_entry2* processor = find_leaf(cpuid.supported, kLeafSignature);
   const std::uint32_t own_signature = processor != nullptr ? processor->eax : 0;
   LaunchedGuest guest{std::nullopt, load_firmware(config.firmware.bytes()), kvm.create_vm(), {}, {}};
   const kvm::Vm& vm = guest.vm;
@@ -231,7 +241,7 @@ LaunchedGuest launch_plain(const kvm::Kvm& kvm, kvm::CpuidTable supported, const
   using enum kvm::Vm::SlotAccess;
   add_memory(vm, ram, guest.firmware.bytes(), vm.has_read_only_memory() ? kReadOnly : kReadWrite, config.flash);
   // Further vCPUs start by INIT and SIPI.
-  add_vcpus(guest, supported, config, config.cpu_signature != 0 ? config.cpu_signature : own_signature,
+  add_vcpus(guest, cpuid, config, config.cpu_signature != 0 ? config.cpu_signature : own_signature,
             sev::kBspResetAddress);
   return guest;
 }
@@ -245,13 +255,13 @@ LaunchedGuest launch(kvm::Host& host, const GuestRam& ram, const LaunchConfig& c
                 fmt::format("the {} host allows {}", host.name(), kvm.max_vcpus()), "Lower --cpus.");
   }
   const bool encrypted = config.confidential == Confidential::kSevEs;
-  const kvm::CpuidTable supported = kvm.supported_cpuid();
-  check_address_width(supported, ram, encrypted);
+  const HostCpuid cpuid{kvm.supported_cpuid(), kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) > 0};
+  check_address_width(cpuid.supported, ram, encrypted);
   if (config.cpu_model != nullptr) {
     spdlog::debug("the CPU type {} without what this host lacks: {}", config.cpu_model->name,
-                  fmt::join(feature_names(lacking_features(supported, *config.cpu_model)), " "));
+                  fmt::join(feature_names(lacking_features(cpuid.supported, *config.cpu_model)), " "));
   }
-  return encrypted ? launch_encrypted(host, kvm, supported, ram, config) : launch_plain(kvm, supported, ram, config);
+  return encrypted ? launch_encrypted(host, kvm, cpuid, ram, config) : launch_plain(kvm, cpuid, ram, config);
 }
 
 }  // namespace sevisor::vmm

@@ -2,19 +2,27 @@
 
 #include <algorithm>
 #include <bit>
+#include <linux/kvm_para.h>
 
 namespace sevisor::vmm {
 
 namespace {
 
 constexpr std::uint32_t kLeafFeatures = 0x1;
+constexpr std::uint32_t kLeafStructured = 0x7;
 constexpr std::uint32_t kLeafTopology = 0xb;
+constexpr std::uint32_t kLeafXsave = 0xd;
+constexpr std::uint32_t kLeafKvm = 0x40000000;
+constexpr std::uint32_t kLeafKvmFeatures = 0x40000001;
+constexpr std::uint32_t kLeafExtended = 0x80000000;
 constexpr std::uint32_t kLeafExtendedFeatures = 0x80000001;
 constexpr std::uint32_t kLeafL1Caches = 0x80000005;
 constexpr std::uint32_t kLeafL2Caches = 0x80000006;
 constexpr std::uint32_t kLeafSizes = 0x80000008;
 constexpr std::uint32_t kLeafCaches = 0x8000001d;
 constexpr std::uint32_t kLeafExtendedApicId = 0x8000001e;
+constexpr std::uint32_t kLeafEncryption = 0x8000001f;
+constexpr std::uint32_t kLeafLastExtended = 0x80000021;  // of the models' feature words
 
 constexpr std::uint32_t kHtt = 1U << 28;       // Fn1 EDX
 constexpr std::uint32_t kCmpLegacy = 1U << 1;  // Fn8000_0001 ECX
@@ -101,6 +109,80 @@ void set_caches(kvm_cpuid_entry2& entry, const CpuModel& model) {
   }
 }
 
+// KVM leaves these to its user: kernels up to 6.12 at least do not list them. Linux Documentation/virt/kvm/api.rst,
+// KVM_GET_SUPPORTED_CPUID; QEMU target/i386/kvm/kvm.c, kvm_arch_get_supported_cpuid().
+constexpr std::uint32_t kHypervisor = 1U << 31;   // Fn1 ECX
+constexpr std::uint32_t kTscDeadline = 1U << 24;  // Fn1 ECX
+
+// Shadow stacks and indirect branch tracking have their state in XSS. KVM does not see an SEV-ES guest's XSS unless the
+// guest tells it in each GHCB, which Linux does from 7.0 on: an older one finds sizes that do not fit and does without
+// XSAVE.
+constexpr std::uint32_t kShadowStacks = 1U << 7;     // Fn7 ECX
+constexpr std::uint32_t kBranchTracking = 1U << 20;  // Fn7 EDX
+constexpr std::uint32_t kSupervisorComponent = 1;    // Fn0000_000D ECX_x2 and on
+
+void take_supervisor_state(kvm::CpuidTable& table) {
+  std::erase_if(table, [](const kvm_cpuid_entry2& entry) {
+    return entry.function == kLeafXsave && entry.index >= 2 && (entry.ecx & kSupervisorComponent) != 0;
+  });
+  for (kvm_cpuid_entry2& entry : table) {
+    if (entry.function == kLeafStructured && entry.index == 0) {
+      entry.ecx &= ~kShadowStacks;
+      entry.edx &= ~kBranchTracking;
+    }
+    if (entry.function == kLeafXsave && entry.index == 1) entry.ecx = entry.edx = 0;
+  }
+}
+
+// The paravirtual features that QEMU turns on by itself (target/i386/kvm/kvm-cpu.c, kvm_default_props;
+// linux/kvm_para.h): kvmclock and its second form, ports without delay, page faults told by interrupt or not, stolen
+// time, EOI by memory, a clock that is the same on all vCPUs. Each that writes to memory does so to pages that Linux
+// shares for it.
+constexpr std::uint32_t kParavirtual = 1U << KVM_FEATURE_CLOCKSOURCE | 1U << KVM_FEATURE_CLOCKSOURCE2 |
+                                       1U << KVM_FEATURE_NOP_IO_DELAY | 1U << KVM_FEATURE_ASYNC_PF |
+                                       1U << KVM_FEATURE_STEAL_TIME | 1U << KVM_FEATURE_PV_EOI |
+                                       1U << KVM_FEATURE_CLOCKSOURCE_STABLE_BIT;
+
+// What a model of QEMU's has no leaf for: QEMU fills CPUID from the model alone.
+void take_foreign_leaves(kvm::CpuidTable& table) {
+  std::erase_if(table, [](const kvm_cpuid_entry2& entry) {
+    const bool basic = entry.function > kLeafXsave && entry.function < kLeafKvm;
+    const bool extended = entry.function > kLeafLastExtended;
+    return basic || extended || (entry.function == kLeafStructured && entry.index != 0);
+  });
+  for (kvm_cpuid_entry2& entry : table) {
+    if (entry.function == 0) entry.eax = std::min(entry.eax, kLeafXsave);
+    if (entry.function == kLeafExtended) entry.eax = std::min(entry.eax, kLeafLastExtended);
+    if (entry.function == kLeafStructured) entry.eax = 0;  // no sub-leaf but 0
+  }
+}
+
+// The components of XSAVE's area that a model has instructions for, and how large the area then is.
+void fit_xsave_area(kvm::CpuidTable& table) {
+  const kvm_cpuid_entry2* structured = find_leaf(table, kLeafStructured);
+  const kvm_cpuid_entry2* features = find_leaf(table, kLeafFeatures);
+  if (structured == nullptr || features == nullptr) return;
+  constexpr std::uint32_t kAvx = 1U << 28, kAvx512 = 1U << 16, kProtectionKeys = 1U << 3;
+  constexpr std::uint32_t kLegacy = 3, kAvxState = 4, kAvx512State = 7U << 5, kKeysState = 1U << 9;
+  constexpr std::uint32_t kLegacyArea = 512 + 64;  // x87, SSE and the header, bytes
+  const std::uint32_t kept = kLegacy | ((features->ecx & kAvx) != 0 ? kAvxState : 0) |
+                             ((structured->ebx & kAvx512) != 0 ? kAvx512State : 0) |
+                             ((structured->ecx & kProtectionKeys) != 0 ? kKeysState : 0);
+  std::uint32_t size = kLegacyArea;
+  std::erase_if(table, [&](const kvm_cpuid_entry2& entry) {
+    if (entry.function != kLeafXsave || entry.index < 2 || (entry.ecx & kSupervisorComponent) != 0) return false;
+    if (entry.index >= 32 || (kept >> entry.index & 1) == 0) return true;
+    size = std::max(size, entry.ebx + entry.eax);
+    return false;
+  });
+  for (kvm_cpuid_entry2& entry : table) {
+    if (entry.function != kLeafXsave || entry.index != 0) continue;
+    entry.eax &= kept;
+    entry.edx = 0;
+    entry.ecx = std::min(entry.ecx, size);
+  }
+}
+
 }  // namespace
 
 Features lacking_features(const kvm::CpuidTable& supported, const CpuModel& model) {
@@ -119,7 +201,10 @@ kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOp
   if (options.model != nullptr) {
     reduce(table, *options.model);
     for (kvm_cpuid_entry2& entry : table) set_caches(entry, *options.model);
+    take_foreign_leaves(table);
+    fit_xsave_area(table);
   }
+  if (options.encrypted) take_supervisor_state(table);
   for (kvm_cpuid_entry2& entry : table) {
     switch (entry.function) {
       case kLeafFeatures:
@@ -127,6 +212,14 @@ kvm::CpuidTable make_cpuid_table(const kvm::CpuidTable& supported, const CpuidOp
         set_field(entry.ebx, 16, 8, options.vcpus);
         set_field(entry.ebx, 24, 8, options.apic_id);
         entry.edx = many ? entry.edx | kHtt : entry.edx & ~kHtt;
+        entry.ecx |= kHypervisor;
+        entry.ecx = options.tsc_deadline ? entry.ecx | kTscDeadline : entry.ecx & ~kTscDeadline;
+        break;
+      case kLeafKvmFeatures:
+        entry.eax &= kParavirtual;
+        break;
+      case kLeafEncryption:  // as QEMU's reduced-phys-bits, which has to be 1; KVM leaves it 0
+        if (options.encrypted) set_field(entry.ebx, 6, 6, 1);
         break;
       case kLeafExtendedFeatures:
         if (options.signature != 0) entry.eax = options.signature;

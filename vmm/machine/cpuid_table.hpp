@@ -1,5 +1,6 @@
-// The CPUID leaves of one vCPU: what CPU type and host have in common, with the type's signature and caches and the
-// topology filled in. AMD APM vol. 3 appendix E.
+// The CPUID leaves of one vCPU: what CPU type and host have in common, with the type's signature and caches, the
+// topology, and what KVM leaves to its user filled in. AMD APM vol. 3 appendix E; docs/cpuid.md has each rule with its
+// source.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,8 @@ struct CpuidOptions {
   unsigned vcpus = 1;
   unsigned apic_id = 0;             // of the vCPU whose table this is
   const CpuModel* model = nullptr;  // nullptr: all that the host has
+  bool tsc_deadline = false;        // KVM_CAP_TSC_DEADLINE_TIMER
+  bool encrypted = false;           // an SEV-ES guest's
 };
 
 // One socket, one thread a core. `supported`: KVM_GET_SUPPORTED_CPUID.
