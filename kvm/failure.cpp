@@ -20,6 +20,9 @@ std::string advice_for(int error_number, std::uint32_t firmware_status) {
       return "Make the session for this platform and this policy, or the secret for this very launch.";
     case FirmwareStatus::kInvalidCertificate:
       return "Give the guest owner's certificate that belongs to the session.";
+    case FirmwareStatus::kUnsupported:
+      return "Turn SEV-SNP off in the BIOS: Secure Processor firmware with AMD's bulletin SB-3023 refuses SEV-ES while "
+             "SNP is on (docs/epyc.md).";
     case FirmwareStatus::kInvalidPlatformState:
     case FirmwareStatus::kInvalidConfig:
       return "Check that SEV-ES is enabled in the BIOS and in kvm_amd (parameter sev_es=1).";

@@ -76,7 +76,9 @@ constexpr Capability kCapabilities[] = {
 
 }  // namespace
 
-int check_extension(long capability) noexcept {
+int check_extension(long capability, const Personality& personality) noexcept {
+  if (capability == kvm::kCapVmTypes && !personality.vm_types) return 0;
+  if (capability == kvm::kCapUserMemory2 && !personality.memory_region_2) return 0;
   const Capability* found = std::find_if(std::begin(kCapabilities), std::end(kCapabilities),
                                          [&](const Capability& c) { return c.number == capability; });
   return found == std::end(kCapabilities) ? 0 : found->value;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <linux/kvm_para.h>
 
+#include "emulator/kvm/personality.hpp"
 #include "kvm/abi.hpp"
 
 namespace sevisor::emulator {
@@ -34,6 +35,6 @@ inline constexpr int kDirtyLogOptions = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KV
 inline constexpr int kExitHypercalls = 1 << KVM_HC_MAP_GPA_RANGE;
 
 // 0: not there. As on /dev/kvm; a VM may have less.
-[[nodiscard]] int check_extension(long capability) noexcept;
+[[nodiscard]] int check_extension(long capability, const Personality& personality) noexcept;
 
 }  // namespace sevisor::emulator

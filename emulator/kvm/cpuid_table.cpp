@@ -109,14 +109,16 @@ HostFeatures host_features(const HostExtensions& host) {
 
 }  // namespace
 
-std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit) {
+std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit, const Personality& personality) {
   const bool avx = host_extensions().avx;
   const HostFeatures host = host_features(host_extensions());
   const auto xcr0 = static_cast<std::uint32_t>(supported_xcr0());
   const std::uint32_t area = kLegacyArea + (avx ? kAvxArea : 0);
+  const std::uint32_t hidden = personality.lists_hypervisor ? 0 : bits(24, 31);
   std::vector<kvm_cpuid_entry2> table{
       vendor(0, kXsaveLeaf),
-      entry(1, kSignature, 8 << 8, kFeatures1Ecx | host.leaf1_ecx, kFeatures1Edx),  // CLFLUSH line: 8 quadwords
+      entry(1, kSignature, 8 << 8, (kFeatures1Ecx & ~hidden) | host.leaf1_ecx,
+            kFeatures1Edx),  // CLFLUSH line: 8 quadwords
       entry(6, kAlwaysRunningApic, 0, 0, 0),
       indexed(7, 0, 0, kFeatures7Ebx | host.leaf7_ebx, kFeatures7Ecx | host.leaf7_ecx, kFeatures7Edx),
       indexed(kTopologyLeaf, 0, 0, 1, 0x100, 0),  // one thread a core

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "emulator/kvm/personality.hpp"
 #include "ghcb/hypervisor/environment.hpp"
 #include "kvm/abi.hpp"
 
@@ -14,7 +15,8 @@ namespace sevisor::emulator {
 
 // All that the engine implements and no more. The leaves from 0x40000000 on are absent: no paravirtual interface is
 // offered.
-[[nodiscard]] std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit);
+[[nodiscard]] std::vector<kvm_cpuid_entry2> supported_cpuid(unsigned c_bit,
+                                                            const Personality& personality = newest_personality());
 
 inline constexpr std::size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "emulator/kvm/personality.hpp"
 #include "emulator/psp/platform_identity.hpp"
 #include "kvm/host.hpp"
 #include "kvm/observer.hpp"
@@ -18,6 +19,7 @@ struct EmulatedHostOptions {
   std::uint64_t tsc_per_instruction = 1;  // virtual nanoseconds that one retired instruction takes; at least 1
   std::uint64_t slice = 50'000;           // instructions that a vCPU runs before the next one has its turn; at least 1
   std::shared_ptr<const PlatformIdentity> identity = nullptr;  // null: a PDH from the seed, without certificates
+  const Personality* personality = &newest_personality();      // which kernel's KVM it is
   bool watch_memory = false;          // the observer is told of guests' use of memory too, which makes them slow
   kvm::Observer* observer = nullptr;  // told what passes between guests, host and Secure Processor; outlives the host
 };

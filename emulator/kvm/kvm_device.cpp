@@ -62,12 +62,14 @@ int KvmDevice::get_api_version(void* argument) { return argument == nullptr ? KV
 
 int KvmDevice::create_vm(void* argument) {
   const auto type = reinterpret_cast<std::uintptr_t>(argument);
-  if (type >= 32 || (kVmTypes >> type & 1) == 0) return -EINVAL;
+  const int types = platform_->personality().vm_types ? kVmTypes : 1 << kvm::kVmTypeDefault;
+  if (type >= 32 || (types >> type & 1) == 0) return -EINVAL;
   return platform_->descriptors().add(std::make_shared<VmFile>(std::make_shared<Vm>(platform_, type)));
 }
 
 int KvmDevice::check_extension(void* argument) {
-  return emulator::check_extension(static_cast<long>(reinterpret_cast<std::uintptr_t>(argument)));
+  return emulator::check_extension(static_cast<long>(reinterpret_cast<std::uintptr_t>(argument)),
+                                   platform_->personality());
 }
 
 int KvmDevice::get_vcpu_mmap_size(void* argument) {
@@ -75,7 +77,7 @@ int KvmDevice::get_vcpu_mmap_size(void* argument) {
 }
 
 int KvmDevice::get_supported_cpuid(void* argument) {
-  return put_cpuid(argument, supported_cpuid(platform_->options().c_bit));
+  return put_cpuid(argument, supported_cpuid(platform_->options().c_bit, platform_->personality()));
 }
 
 int KvmDevice::get_msr_index_list(void* argument) { return put_indices(argument, MsrStore::index_list()); }
@@ -105,10 +107,10 @@ int KvmDevice::get_machine_check_features(void* argument) {
 
 // Linux arch/x86/kvm/x86.c __kvm_x86_dev_get_attr(), svm/sev.c sev_dev_get_attr().
 namespace {
-std::optional<std::uint64_t> attribute_value(const kvm_device_attr& attribute) {
+std::optional<std::uint64_t> attribute_value(const kvm_device_attr& attribute, const Personality& personality) {
   if (attribute.group == 0 && attribute.attr == KVM_X86_XCOMP_GUEST_SUPP) return supported_xcr0();
-  if (attribute.group == kvm::kDeviceAttrGroupSev && attribute.attr == kvm::kDeviceAttrSevVmsaFeatures) {
-    return kSupportedVmsaFeatures;
+  if (attribute.group == kvm::kDeviceAttrGroupSev && attribute.attr < personality.sev_attributes) {
+    return attribute.attr == kvm::kDeviceAttrSevVmsaFeatures ? kSupportedVmsaFeatures : 0;
   }
   return std::nullopt;
 }
@@ -117,7 +119,7 @@ std::optional<std::uint64_t> attribute_value(const kvm_device_attr& attribute) {
 int KvmDevice::get_device_attribute(void* argument) {
   kvm_device_attr attribute{};
   if (!get_user(attribute, argument)) return -EFAULT;
-  const auto value = attribute_value(attribute);
+  const auto value = attribute_value(attribute, platform_->personality());
   if (!value) return -ENXIO;
   return put_user(user_pointer(attribute.addr), *value) ? 0 : -EFAULT;
 }
@@ -125,7 +127,7 @@ int KvmDevice::get_device_attribute(void* argument) {
 int KvmDevice::has_device_attribute(void* argument) {
   kvm_device_attr attribute{};
   if (!get_user(attribute, argument)) return -EFAULT;
-  return attribute_value(attribute) ? 0 : -ENXIO;
+  return attribute_value(attribute, platform_->personality()) ? 0 : -ENXIO;
 }
 
 }  // namespace sevisor::emulator

@@ -25,6 +25,7 @@ class Platform final : public MemoryController {
   static constexpr PlatformLimits kLimits{.max_asid = 509, .min_plain_sev_asid = 410};
 
   [[nodiscard]] const EmulatedHostOptions& options() const noexcept { return options_; }
+  [[nodiscard]] const Personality& personality() const noexcept { return *options_.personality; }
   [[nodiscard]] DescriptorTable& descriptors() noexcept { return descriptors_; }
   // Over the state of all VMs: one runs at a time. Two of them may share memory and key.
   [[nodiscard]] MachineLock& machine_lock() noexcept { return machine_lock_; }

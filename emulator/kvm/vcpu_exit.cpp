@@ -76,6 +76,7 @@ Vcpu::Handled Vcpu::handle_exit(const CpuExit& exit) {
       return vm_.vcpu_count() > 1 ? Handled{.after = After::kYield} : Handled{};
     case ghcb::kExitShutdown:
       spdlog::debug("vCPU {}: shutdown\n{}", id_, cpu_->describe());
+      if (!ordinary() && !vm_.platform().personality().shutdown_exits) return {.result = -EINVAL};
       if (ordinary()) reset_by_init();  // the VMCB is undefined (svm.c shutdown_interception())
       shared().exit_reason = KVM_EXIT_SHUTDOWN;
       return {.result = 0};

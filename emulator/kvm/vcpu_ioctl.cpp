@@ -73,7 +73,10 @@ Vcpu::Vcpu(Vm& vm, std::uint32_t id)
       seat_(vm.scheduler().add(*this)),
       run_area_(std::make_shared<Mapping>(Mapping::anonymous(kvm::kVcpuMmapSize, PROT_READ | PROT_WRITE))),
       vmsa_page_(Mapping::anonymous(sizeof(sev::Vmsa), PROT_READ | PROT_WRITE)),
-      service_({.c_bit = vm.platform().options().c_bit, .max_version = vm.ghcb_version()}, *this),
+      service_({.c_bit = vm.platform().options().c_bit,
+                .max_version = vm.ghcb_version(),
+                .known = vm.platform().personality().requests},
+               *this),
       emulator_(*this) {
   vm.coalesced().show_at(run_area_->data() + kCoalescedRingPage * kPageSize);
   if (Irqchip* chip = vm.irqchip()) index_ = chip->add_vcpu(id, id == 0);

@@ -74,7 +74,7 @@ int Vm::check_extension(void* argument) {
   const auto capability = static_cast<long>(reinterpret_cast<std::uintptr_t>(argument));
   // A write to a read-only slot would have to be emulated.
   if (capability == KVM_CAP_READONLY_MEM && has_protected_state()) return 0;
-  return emulator::check_extension(capability);
+  return emulator::check_extension(capability, platform_->personality());
 }
 
 int Vm::create_vcpu(void* argument) {
@@ -93,6 +93,7 @@ int Vm::set_memory_region(void* argument) {
 
 // Without guest_memfd, whose flag is not known, its further fields are not looked at.
 int Vm::set_memory_region_2(void* argument) {
+  if (!platform_->personality().memory_region_2) return -ENOTTY;
   kvm::MemoryRegion2 region{};
   if (!get_user(region, argument)) return -EFAULT;
   return set_slot({.slot = region.slot,

@@ -77,7 +77,7 @@ int Vm::sev_es_init(void* argument) {
 }
 
 int Vm::sev_init2(void* argument) {
-  if (!needs_init()) return -EINVAL;
+  if (!platform_->personality().vm_types || !needs_init()) return -EINVAL;
   kvm_sev_cmd& command = as_command(argument);
   kvm::SevInit init{};
   if (!get_user(init, user_pointer(command.data))) return -EFAULT;
@@ -86,7 +86,9 @@ int Vm::sev_init2(void* argument) {
 
 int Vm::make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init, bool es) {
   constexpr std::uint16_t kMaxGhcbVersion = 2;
-  if (!vcpus_.empty() || encrypted() || init.flags != 0) return -EINVAL;
+  if (!vcpus_.empty()) return -EINVAL;
+  if (encrypted()) return -platform_->personality().second_init_errno;
+  if (init.flags != 0) return -EINVAL;
   if ((init.vmsa_features & ~(es ? kSupportedVmsaFeatures : 0)) != 0) return -EINVAL;
   if (init.ghcb_version > (es ? kMaxGhcbVersion : 0)) return -EINVAL;
   const std::uint32_t asid = platform_->take_asid(memory_, es);

@@ -102,13 +102,18 @@ Request read_request(const Page& page) noexcept {
   return request;
 }
 
-Verdict validate(const Request& request) noexcept {
+Verdict validate(const Request& request, KnownRequests known) noexcept {
   if (request.usage != kUsageStandard) return {.error = InputError::kUnsupportedUsage};
+  const bool snp = std::find(std::begin(kSnpEvents), std::end(kSnpEvents), request.exit_code) != std::end(kSnpEvents);
+  if (snp && known == KnownRequests::kLinux72 && request.valid.has(Field::kExitCode)) {
+    return {.error = InputError::kUnsupportedEvent};
+  }
   if (!includes(request.valid, kAlwaysRequired)) return {.error = InputError::kMissingInput};
   const NaeEvent* event = find_nae_event(request.exit_code);
-  if (event == nullptr) {
-    const bool snp = std::find(std::begin(kSnpEvents), std::end(kSnpEvents), request.exit_code) != std::end(kSnpEvents);
-    return {.error = snp ? InputError::kMissingInput : InputError::kUnsupportedEvent};
+  const bool later = request.exit_code == kExitHypervisorFeatures || request.exit_code == kExitTerminate;
+  if (event == nullptr || (later && known == KnownRequests::kLinux61)) {
+    const bool lacks_input = snp && known == KnownRequests::kLinux612;
+    return {.error = lacks_input ? InputError::kMissingInput : InputError::kUnsupportedEvent};
   }
   if (!includes(request.valid, event->required)) return {.error = InputError::kMissingInput};
   for (const Condition& condition : event->also) {

@@ -71,10 +71,18 @@ struct NaeEvent {
 // Null: not an event of SEV-ES guests.
 [[nodiscard]] const NaeEvent* find_nae_event(ExitCode code) noexcept;
 
+// Which requests a hypervisor knows: KVM learnt some with SNP, and tells SEV-ES guests that send SNP's differently from
+// one version to the next. By the Linux release; the newest is what the table above describes.
+enum class KnownRequests : std::uint8_t {
+  kLinux61,   // neither the MSR protocol's reset hold and features nor the page events 0x8000fffd and 0x8000fffe
+  kLinux612,  // all; SNP's events lack input
+  kLinux72,   // all; SNP's events are not supported, whatever is valid
+};
+
 struct Verdict {
   std::optional<InputError> error;   // why the request is refused
   Action action = Action::kNothing;  // what to do when it is not
 };
-[[nodiscard]] Verdict validate(const Request& request) noexcept;
+[[nodiscard]] Verdict validate(const Request& request, KnownRequests known = KnownRequests::kLinux72) noexcept;
 
 }  // namespace sevisor::ghcb

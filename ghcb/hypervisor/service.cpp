@@ -73,7 +73,7 @@ Outcome Service::vmgexit() {
   result_2_ = 0;
   copy_back_ = false;
   buffer_.clear();
-  const Verdict verdict = validate(request_);
+  const Verdict verdict = validate(request_, config_.known);
   if (verdict.error) return refuse(*verdict.error);
   return act(verdict.action);
 }
@@ -85,7 +85,10 @@ void Service::answer_msr(std::uint64_t value) {
 
 Outcome Service::msr_request(std::uint64_t value) {
   environment_.msr_requested(value);
-  switch (msr::info(value)) {
+  const std::uint64_t kind = msr::info(value);
+  const bool later = kind == msr::kApResetHoldRequest || kind == msr::kFeaturesRequest;
+  if (later && config_.known == KnownRequests::kLinux61) return Resume{};  // as any that is not known
+  switch (kind) {
     case msr::kSevInfoRequest:
       answer_msr(initial_msr());
       return Resume{};

@@ -26,6 +26,7 @@ struct ServiceConfig {
   unsigned c_bit = 51;
   std::uint16_t min_version = kMinVersion;
   std::uint16_t max_version = 1;  // 1 after KVM_SEV_ES_INIT
+  KnownRequests known = KnownRequests::kLinux72;
 };
 
 // --- Outcomes ---

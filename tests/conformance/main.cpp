@@ -16,7 +16,8 @@ namespace {
 struct Choice {
   std::string host = "emulated";
   std::string part = "plain";
-  std::string notes;  // where note() writes to
+  std::string kernel{emulator::newest_personality().kernel};  // of the emulated host
+  std::string notes;                                          // where note() writes to
 };
 Choice& choice() {
   static Choice chosen;
@@ -39,7 +40,9 @@ std::string why_not(const Choice& chosen) {
 }  // namespace
 
 std::unique_ptr<kvm::Host> make_host() {
-  return choice().host == "kernel" ? kvm::make_kernel_host() : emulator::make_emulated_host({.slice = 1000});
+  return choice().host == "kernel" ? kvm::make_kernel_host()
+                                   : emulator::make_emulated_host(
+                                         {.slice = 1000, .personality = emulator::find_personality(choice().kernel)});
 }
 
 void note(const std::string& what, std::uint64_t value) {
@@ -54,9 +57,14 @@ int main(int argc, char** argv) {
   Catch::Session session;
   Choice& chosen = choice();
   session.cli(session.cli() | Catch::clara::Opt(chosen.host, "kernel|emulated")["--host"]("the host to test") |
+              Catch::clara::Opt(chosen.kernel, "6.1|6.12|7.2")["--kvm"]("whose KVM the emulated host is") |
               Catch::clara::Opt(chosen.part, "plain|sev")["--part"]("guests without SEV, or with it") |
               Catch::clara::Opt(chosen.notes, "FILE")["--notes"]("where to write what hosts are compared by"));
   if (const int wrong = session.applyCommandLine(argc, argv); wrong != 0) return wrong;
+  if (sevisor::emulator::find_personality(chosen.kernel) == nullptr) {
+    std::cerr << "--kvm names no kernel that the emulated host can be\n";
+    return 1;
+  }
   if ((chosen.host != "kernel" && chosen.host != "emulated") || (chosen.part != "plain" && chosen.part != "sev")) {
     std::cerr << "--host is kernel or emulated, --part is plain or sev\n";
     return 1;

@@ -26,6 +26,12 @@ unsigned c_bit_of(const kvm::Kvm& kvm) {
 }
 }  // namespace
 
+bool kernel_has(Kind kind) {
+  if (!by_init2(kind)) return true;
+  const auto host = make_host();
+  return kvm::Kvm::open(*host).has_vm_type(has_es(kind) ? kvm::kVmTypeSevEs : kvm::kVmTypeSev);
+}
+
 std::string name_of(Kind kind) {
   return std::string(has_es(kind) ? "SEV-ES" : "SEV") + (by_init2(kind) ? " by INIT2" : "");
 }

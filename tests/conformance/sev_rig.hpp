@@ -14,6 +14,8 @@ enum class Kind : std::uint8_t { kSev, kSevEs, kSevInit2, kSevEsInit2 };
 [[nodiscard]] constexpr bool has_es(Kind kind) { return kind == Kind::kSevEs || kind == Kind::kSevEsInit2; }
 [[nodiscard]] constexpr bool by_init2(Kind kind) { return kind == Kind::kSevInit2 || kind == Kind::kSevEsInit2; }
 [[nodiscard]] std::string name_of(Kind kind);
+// Whether the kernel makes such VMs: those of KVM_SEV_INIT2 since Linux 6.10.
+[[nodiscard]] bool kernel_has(Kind kind);
 
 // SEV API section 2.5 (guest policy).
 inline constexpr std::uint32_t kPolicyNoDebug = 1 << 0;

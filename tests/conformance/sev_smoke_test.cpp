@@ -28,6 +28,7 @@ TEST_CASE("a guest of each kind and policy is launched, and finds itself encrypt
   const Kind kind = GENERATE(Kind::kSev, Kind::kSevInit2, Kind::kSevEs, Kind::kSevEsInit2);
   const std::uint32_t policy = GENERATE(0U, kPolicyNoDebug) | (has_es(kind) ? kPolicyEs : 0);
   INFO(name_of(kind) << ", policy " << policy);
+  if (!kernel_has(kind)) return;
   SevRig rig(kind, policy);
   rig.load(has_es(kind) ? sev_es_status_guest() : sev_status_guest());
   rig.launch();
@@ -45,6 +46,8 @@ TEST_CASE("a guest of each kind and policy is launched, and finds itself encrypt
 TEST_CASE("an exception without a vector table ends in KVM_EXIT_SHUTDOWN", "[sev]") {
   const Kind kind = GENERATE(Kind::kSev, Kind::kSevInit2, Kind::kSevEs, Kind::kSevEsInit2);
   INFO(name_of(kind));
+  // KVM_RUN of an SEV-ES guest fails with EINVAL on kernels up to 6.1 at least; those with KVM_SEV_INIT2 are newer.
+  if (!kernel_has(kind) || (has_es(kind) && !kernel_has(Kind::kSevEsInit2))) return;
   SevRig rig(kind, has_es(kind) ? kPolicyEs : 0);
   rig.load(sev_shutdown_guest());
   rig.launch();
@@ -52,6 +55,7 @@ TEST_CASE("an exception without a vector table ends in KVM_EXIT_SHUTDOWN", "[sev
 }
 
 TEST_CASE("the FPU's state that KVM_SET_XSAVE gave is the guest's", "[sev]") {
+  if (!kernel_has(Kind::kSevEsInit2)) return;
   SevRig rig(Kind::kSevEsInit2, kPolicyEs);
   rig.load(sev_xsave_guest());
   const bool avx = has_avx(rig);

@@ -92,8 +92,31 @@ TEST_CASE("automatic exits and SNP events are refused") {
   for (ExitCode code : {kExitHlt, kExitPause, kExitIntr, kExitNpf, kExitVmgexit, kExitInvalid}) {
     CHECK(validate(request_with(code, 0, {})).error == InputError::kUnsupportedEvent);
   }
-  for (ExitCode code : {0x80000010ull, 0x80000011ull, 0x80000013ull}) {
-    CHECK(validate(request_with(code, 0, {})).error == InputError::kMissingInput);
+}
+
+// Linux arch/x86/kvm/svm/sev.c, sev_es_validate_vmgexit() of each release.
+TEST_CASE("what a kernel of another age answers otherwise") {
+  for (const ExitCode code : {0x80000010ull, 0x80000011ull, 0x80000012ull, 0x80000013ull}) {
+    const Request request = request_with(code, 0, {});
+    CHECK(validate(request, KnownRequests::kLinux61).error == InputError::kUnsupportedEvent);
+    CHECK(validate(request, KnownRequests::kLinux612).error == InputError::kMissingInput);
+    CHECK(validate(request, KnownRequests::kLinux72).error == InputError::kUnsupportedEvent);
+    // Only 7.2 looks at the code before it looks at what is valid besides.
+    Request bare;
+    bare.exit_code = code;
+    bare.valid.set(Field::kExitCode);
+    CHECK(validate(bare, KnownRequests::kLinux61).error == InputError::kMissingInput);
+    CHECK(validate(bare, KnownRequests::kLinux612).error == InputError::kMissingInput);
+    CHECK(validate(bare, KnownRequests::kLinux72).error == InputError::kUnsupportedEvent);
+  }
+  for (const ExitCode code : {kExitHypervisorFeatures, kExitTerminate}) {
+    const Request request = request_with(code, 0, {});
+    CHECK(validate(request, KnownRequests::kLinux61).error == InputError::kUnsupportedEvent);
+    CHECK_FALSE(validate(request, KnownRequests::kLinux612).error.has_value());
+    CHECK_FALSE(validate(request, KnownRequests::kLinux72).error.has_value());
+  }
+  for (const auto known : {KnownRequests::kLinux61, KnownRequests::kLinux612, KnownRequests::kLinux72}) {
+    CHECK_FALSE(validate(request_with(kExitApResetHold, 0, {}), known).error.has_value());
   }
 }
 

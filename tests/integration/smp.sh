@@ -1,9 +1,11 @@
 #!/bin/bash
-# smp.sh N: Debian's kernel with N vCPUs brings all of them up, the second and the last go offline and come back, poweroff
+# smp.sh N [KERNEL]: Debian's kernel with N vCPUs brings all of them up, the second and the last go offline and come back, poweroff
 # ends with 0, and what was measured is what `sevisor measure` says of a guest with N vCPUs.
+# KERNEL: whose KVM the emulated host is, as `run --kvm` has it.
 # shellcheck disable=SC2016 # the guest expands them
 . "$(dirname "$0")/lib.sh"
 vcpus=$1
+kvm=${2:+--kvm=$2}
 need_guest
 
 {
@@ -17,7 +19,7 @@ need_guest
   echo 'poweroff -f'
 } >"$WORK/commands"
 status=0
-timeout $((180 * SLOW)) "$SEVISOR" run --host emulated --cpus "$vcpus" --memory 1G --kernel "$KERNEL" --initrd "$INITRD" \
+timeout $((180 * SLOW)) "$SEVISOR" run --host emulated ${kvm:+"$kvm"} --cpus "$vcpus" --memory 1G --kernel "$KERNEL" --initrd "$INITRD" \
   --append "console=ttyS0 sevisor.mode=shell" --json "$WORK/report.json" <"$WORK/commands" >"$WORK/out" 2>"$WORK/err" || status=$?
 [ "$status" -eq 0 ] || wrong "exit code $status, expected 0"
 console_has "smp: Brought up 1 node, $vcpus CPUs?"

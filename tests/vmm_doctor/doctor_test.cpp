@@ -236,6 +236,15 @@ TEST_CASE("what a host refuses is named with its repair") {
     CHECK_THAT(found.verdict, Contains(first->name));
     return *first;
   };
+  SECTION("SEV-SNP is on, and the firmware then refuses SEV-ES (Linux 7.2 sev_firmware_supported_vm_types())") {
+    host.answers[KVM_CHECK_EXTENSION] = [](void* number) {
+      return reinterpret_cast<std::uintptr_t>(number) == static_cast<std::uintptr_t>(kvm::kCapVmTypes) ? 0x15 : 16;
+    };
+    CHECK(failure().name == "init commands");
+    const Examination found = examine(host, epyc.machine, {firmware::image(), "built in"});
+    CHECK_THAT(text_of(found.checks, false), Contains("init commands: SEV-SNP is on"));
+    CHECK_THAT(text_of(found.checks, false), Contains("turn SEV-SNP off in the BIOS"));
+  }
   SECTION("/dev/kvm for others") {
     host.open_errors["/dev/kvm"] = EACCES;
     CHECK(failure().name == "/dev/kvm");

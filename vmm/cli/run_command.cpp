@@ -224,6 +224,9 @@ void add_options(CLI::App* run, RunOptions& options) {
   run->add_option("--host", options.host, "auto: the kernel's host if it has SEV-ES, else the emulated one")
       ->type_name("auto|kernel|emulated")
       ->capture_default_str();
+  run->add_option("--kvm", options.kvm,
+                  "emulated host: whose kernel's KVM it is, by the kernel's release (default: the newest)")
+      ->type_name("6.1|6.12|7.2");
   run->add_option("--timeout", options.timeout, "end the run with 36 after this wall-clock time")->type_name("SECONDS");
   run->add_option("--on-term", options.on_term,
                   "what SIGTERM does: end the run at once, or press the guest's power button first")
@@ -290,6 +293,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   // Everything that can be wrong is looked at before a host or guest exists.
   vmm::RunConfig config;
   check_host_name(options.host);
+  const emulator::Personality* personality = parse_personality(options.kvm);
   config.confidential = parse_confidential(command, options);
   const bool plain = config.confidential == vmm::Confidential::kNone;
   config.init_api = parse_init_api(options.init_api);
@@ -378,10 +382,11 @@ int run_command(const CLI::App& command, const RunOptions& options) {
     observers.add(checker.emplace());
     config.checker = &*checker;
   }
-  const bool known = options.owner.has_session();
-  const std::unique_ptr<kvm::Host> host = wrap_host(
-      plain ? plain_host(options.host, observers) : choose_host(options.host, known, observers, checker.has_value()),
-      options.wrappers);
+  const HostWishes wishes{
+      .known = options.owner.has_session(), .check = checker.has_value(), .personality = personality};
+  const std::unique_ptr<kvm::Host> host =
+      wrap_host(plain ? plain_host(options.host, wishes, observers) : choose_host(options.host, wishes, observers),
+                options.wrappers);
   report.host = host->name();
   if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));

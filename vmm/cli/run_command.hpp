@@ -22,6 +22,7 @@ struct RunOptions {
   std::string cpu_type;
   std::string memory = "512M";
   std::string policy;
+  std::string kvm;
   std::string host = "auto";
   std::string hugepages = "off";
   std::string pin;

@@ -72,6 +72,16 @@ Check skipped(std::string name, std::string why) {
 Check check_init_apis(const kvm::Kvm& kvm) {
   const auto types = static_cast<unsigned>(kvm.capability(kvm::kCapVmTypes));
   const bool init2 = (types >> kvm::kVmTypeSevEs & 1) != 0;
+  // Linux 7.2 drivers/crypto/ccp/sev-dev.c, sev_firmware_supported_vm_types(): with SNP and without SEV-ES.
+  if ((types >> kvm::kVmTypeSnp & 1) != 0 && !init2) {
+    return {
+        .name = "init commands",
+        .status = Status::kFail,
+        .text = fmt::format("SEV-SNP is on, and this Secure Processor's firmware refuses SEV-ES then (VM types {:#x}; "
+                            "AMD-SB-3023)",
+                            types),
+        .repair = "turn SEV-SNP off in the BIOS (docs/epyc.md, step 1)"};
+  }
   return {.name = "init commands",
           .text = fmt::format("KVM_SEV_ES_INIT{} (VM types {:#x})", init2 ? ", KVM_SEV_INIT2" : "", types)};
 }

@@ -188,7 +188,12 @@ std::string sev_termination_text(std::uint64_t data, devices::GuestDma* memory) 
 
 std::string run_failure_text(int error_number) {
   std::string text = fmt::format("KVM_RUN failed: {}", errno_text(error_number));
-  if (error_number == EINVAL) text += ". KVM ends a guest so that reports a #VC which it cannot handle (0x8000ffff)";
+  if (error_number == EINVAL) {
+    text +=
+        ". KVM ends a guest so that reports a #VC which it cannot handle (0x8000ffff); on kernels up to 6.1 at least "
+        "one "
+        "that shut down (triple fault) ends so too";
+  }
   if (error_number == EFAULT) text += ". KVM ends a guest so whose GHCB names a scratch area without memory";
   return text;
 }
