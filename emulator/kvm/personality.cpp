@@ -16,6 +16,7 @@ constexpr Personality kPersonalities[] = {
      .lists_hypervisor = false,
      .shutdown_exits = false,
      .second_init_errno = EBUSY,
+     .pins_regions_to_read = false,
      .requests = ghcb::KnownRequests::kLinux61},
     {.kernel = "6.12",
      .vm_types = true,
@@ -24,6 +25,7 @@ constexpr Personality kPersonalities[] = {
      .lists_hypervisor = false,
      .shutdown_exits = true,
      .second_init_errno = EINVAL,
+     .pins_regions_to_read = false,
      .requests = ghcb::KnownRequests::kLinux612},
     {.kernel = "7.2",
      .vm_types = true,
@@ -32,6 +34,7 @@ constexpr Personality kPersonalities[] = {
      .lists_hypervisor = true,
      .shutdown_exits = true,
      .second_init_errno = EINVAL,
+     .pins_regions_to_read = true,
      .requests = ghcb::KnownRequests::kLinux72},
 };
 

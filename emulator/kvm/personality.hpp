@@ -27,6 +27,8 @@ struct Personality {
   bool shutdown_exits;
   // A second initialisation: EINVAL; before, EBUSY: sev_guest_init().
   int second_init_errno;
+  // KVM_MEMORY_ENCRYPT_REG_REGION takes memory that can only be read; before, ENOMEM: sev_mem_enc_register_region().
+  bool pins_regions_to_read;
   // Which GHCB requests are known: sev_es_validate_vmgexit(), sev_handle_vmgexit_msr_protocol().
   ghcb::KnownRequests requests;
 };

@@ -1,7 +1,11 @@
 #include "emulator/kvm/user_memory.hpp"
 
+#include <array>
 #include <cerrno>
+#include <charconv>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -43,10 +47,29 @@ bool copy_to_user(void* to, std::span<const std::byte> from) {
   return transfer(::process_vm_writev, const_cast<std::byte*>(from.data()), to, from.size());
 }
 
-bool user_range_mapped(const void* address, std::size_t size) {
+bool user_range_pinnable(const void* address, std::size_t size, Pin pin) {
   const auto begin = align_down(reinterpret_cast<std::uintptr_t>(address), kPageSize);
   const auto end = align_up(reinterpret_cast<std::uintptr_t>(address) + size, kPageSize);
-  return ::msync(reinterpret_cast<void*>(begin), end - begin, MS_ASYNC) == 0;
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> maps(std::fopen("/proc/self/maps", "re"), std::fclose);
+  // Without /proc only "mapped" can be told.
+  if (maps == nullptr) return ::msync(reinterpret_cast<void*>(begin), end - begin, MS_ASYNC) == 0;
+  // Lines by address: "BEGIN-END PERMISSIONS ..." (proc_pid_maps(5)).
+  std::uintptr_t known = begin;
+  std::array<char, 512> line{};
+  while (known < end && std::fgets(line.data(), static_cast<int>(line.size()), maps.get()) != nullptr) {
+    const char* const last = line.data() + std::strlen(line.data());
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    const auto first = std::from_chars(line.data(), last, from, 16);
+    if (first.ec != std::errc{} || first.ptr == last || *first.ptr != '-') continue;  // the rest of a long line
+    const auto second = std::from_chars(first.ptr + 1, last, to, 16);
+    if (second.ec != std::errc{} || last - second.ptr < 4 || to <= known) continue;
+    const bool readable = second.ptr[1] == 'r';
+    const bool writable = second.ptr[2] == 'w';
+    if (from > known || !readable || (pin == Pin::kWrite && !writable)) return false;
+    known = to;
+  }
+  return known >= end;
 }
 
 }  // namespace sevisor::emulator

@@ -10,8 +10,10 @@ namespace sevisor::emulator {
 // false: some of it cannot be read or written.
 [[nodiscard]] bool copy_from_user(std::span<std::byte> to, const void* from);
 [[nodiscard]] bool copy_to_user(void* to, std::span<const std::byte> from);
-// Whether all of [address, address + size) is mapped.
-[[nodiscard]] bool user_range_mapped(const void* address, std::size_t size);
+// What the kernel pins pages for: to read them, or to write them too (FOLL_WRITE).
+enum class Pin : std::uint8_t { kRead, kWrite };
+// Whether all of [address, address + size) could be pinned: mapped, and with that permission. No page of it is touched.
+[[nodiscard]] bool user_range_pinnable(const void* address, std::size_t size, Pin pin);
 
 template <class T>
 [[nodiscard]] bool get_user(T& to, const void* from) {

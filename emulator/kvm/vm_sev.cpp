@@ -127,7 +127,9 @@ int Vm::debug(kvm_sev_cmd& command, bool encrypt) {
   const std::uint64_t guest = encrypt ? params.dst_uaddr : params.src_uaddr;
   const std::uint64_t first = align_down(guest, kBlock);
   const std::uint64_t size = align_up(guest + params.len, kBlock) - first;
-  if (!user_range_mapped(user_pointer(guest), params.len)) return -ENOMEM;
+  // KVM pins both, to write the destination.
+  if (!user_range_pinnable(user_pointer(params.src_uaddr), params.len, Pin::kRead)) return -ENOMEM;
+  if (!user_range_pinnable(user_pointer(params.dst_uaddr), params.len, Pin::kWrite)) return -ENOMEM;
   for (std::uint64_t done = 0; done < size;) {
     const std::uint64_t at = first + done;
     const auto part = static_cast<std::uint32_t>(std::min(size - done, kPageSize - at % kPageSize));
@@ -158,7 +160,8 @@ int Vm::register_region(void* argument) {
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;
   if (region.size == 0 || wraps(region.addr, region.size)) return -EINVAL;
-  if (!user_range_mapped(user_pointer(region.addr), region.size)) return -ENOMEM;
+  const Pin pin = platform_->personality().pins_regions_to_read ? Pin::kRead : Pin::kWrite;
+  if (!user_range_pinnable(user_pointer(region.addr), region.size, pin)) return -ENOMEM;
   sev_.regions.push_back({region.addr, region.size});
   return 0;
 }

@@ -62,7 +62,7 @@ int Vm::launch_update_data(void* argument) {
   if (!get_user(params, user_pointer(command.data))) return -EFAULT;
   if (params.len == 0 || wraps(params.uaddr, params.len)) return -EINVAL;
   // KVM pins the pages first.
-  if (!user_range_mapped(user_pointer(params.uaddr), params.len)) return -ENOMEM;
+  if (!user_range_pinnable(user_pointer(params.uaddr), params.len, Pin::kWrite)) return -ENOMEM;
   psp::LaunchRegion region{.handle = sev_.handle, .reserved = 0, .address = params.uaddr, .length = params.len};
   return firmware(command, Command::kLaunchUpdateData, region);
 }
@@ -109,7 +109,7 @@ int Vm::launch_secret(void* argument) {
   kvm_sev_launch_secret params{};
   if (!get_user(params, user_pointer(command.data))) return -EFAULT;
   if (params.guest_len == 0 || wraps(params.guest_uaddr, params.guest_len)) return -EINVAL;
-  if (!user_range_mapped(user_pointer(params.guest_uaddr), params.guest_len)) return -ENOMEM;
+  if (!user_range_pinnable(user_pointer(params.guest_uaddr), params.guest_len, Pin::kWrite)) return -ENOMEM;
   if (crosses_page(params.guest_uaddr, params.guest_len)) return -EINVAL;
   std::vector<std::byte> packet;
   std::vector<std::byte> header;

@@ -87,7 +87,7 @@ int Vm::send_update_data(void* argument) {
     return -EINVAL;
   }
   if (crosses_page(params.guest_uaddr, params.guest_len)) return -EINVAL;
-  if (!user_range_mapped(user_pointer(params.guest_uaddr), params.guest_len)) return -ENOMEM;
+  if (!user_range_pinnable(user_pointer(params.guest_uaddr), params.guest_len, Pin::kRead)) return -ENOMEM;
   if (params.hdr_len > kLargestAllocation || params.trans_len > kLargestAllocation) return -ENOMEM;
   std::vector<std::byte> header(params.hdr_len);
   std::vector<std::byte> data(params.trans_len);
@@ -140,7 +140,7 @@ int Vm::receive_update_data(void* argument) {
   std::vector<std::byte> data;
   if (const int result = copy_blob(header, params.hdr_uaddr, params.hdr_len); result != 0) return result;
   if (const int result = copy_blob(data, params.trans_uaddr, params.trans_len); result != 0) return result;
-  if (!user_range_mapped(user_pointer(params.guest_uaddr), params.guest_len)) return -ENOMEM;
+  if (!user_range_pinnable(user_pointer(params.guest_uaddr), params.guest_len, Pin::kWrite)) return -ENOMEM;
   psp::Packet packet{};
   packet.handle = sev_.handle;
   packet.header_address = address_of(header.data());

@@ -110,7 +110,7 @@ constexpr std::uint64_t kPlatformStream = 1;
 }  // namespace
 
 SecureProcessor::SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
-                                 std::shared_ptr<const PlatformIdentity> identity)
+                                 const std::shared_ptr<const PlatformIdentity>& identity)
     : random_(seed, kGuestStream),
       platform_random_(seed, kPlatformStream),
       limits_(limits),

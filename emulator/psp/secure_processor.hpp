@@ -48,7 +48,7 @@ class SecureProcessor {
   // The keys of guests follow from the seed. Those of the platform are the identity's; without one they follow from the
   // seed too, and the chain of certificates ends at a CEK that nobody signed.
   SecureProcessor(std::uint64_t seed, const PlatformLimits& limits, MemoryController& memory,
-                  std::shared_ptr<const PlatformIdentity> identity = nullptr);
+                  const std::shared_ptr<const PlatformIdentity>& identity = nullptr);
 
   // Runs one command on its command buffer (commands.hpp), which must have the command's size; another size is
   // kInvalidLength, an unknown command kInvalidCommand. State is checked before arguments.

@@ -86,7 +86,10 @@ struct Walk {
     PagingCache::TablePage& known = core.paging.pages[(gpa >> 12) & (PagingCache::kTablePages - 1)];
     if (known.generation != core.generation || known.gpa != gpa) {
       const OpenPage page = core.memory.open(Gpa(gpa), View::kPrivate);
-      if (page.host == nullptr) return core.no_memory(gpa, write() ? kNpfWrite : 0);
+      if (page.host == nullptr) {
+        (void)core.no_memory(gpa, write() ? kNpfWrite : 0);
+        return false;
+      }
       known = {.generation = core.generation,
                .gpa = gpa,
                .host = page.host,
