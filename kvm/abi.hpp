@@ -111,6 +111,9 @@ namespace sevisor::kvm {
 
 // enum sev_cmd_id, since Linux 6.10.
 inline constexpr std::uint32_t kSevInit2 = 22;
+inline constexpr std::uint32_t kSevSnpLaunchStart = 100;
+inline constexpr std::uint32_t kSevSnpLaunchUpdate = 101;
+inline constexpr std::uint32_t kSevSnpLaunchFinish = 102;
 
 // struct kvm_sev_init, argument of KVM_SEV_INIT2.
 struct SevInit {

@@ -52,8 +52,8 @@ int Vcpu::set_sregs2(void* argument) {
 }
 
 bool Vcpu::sync_fields_valid() const {
-  constexpr std::uint64_t kKnown = kSyncRegs;
-  return ((shared().kvm_valid_regs | shared().kvm_dirty_regs) & ~kKnown) == 0;
+  const std::uint64_t known = vm_.has_protected_state() ? 0 : kSyncRegs;
+  return ((shared().kvm_valid_regs | shared().kvm_dirty_regs) & ~known) == 0;
 }
 
 // What user space has changed there. A negative errno, or 0.

@@ -74,6 +74,8 @@ int Vm::check_extension(void* argument) {
   const auto capability = static_cast<long>(reinterpret_cast<std::uintptr_t>(argument));
   // A write to a read-only slot would have to be emulated.
   if (capability == KVM_CAP_READONLY_MEM && has_protected_state()) return 0;
+  // Nor can registers that nobody sees be handed over (kvm_sync_valid_fields()).
+  if (capability == KVM_CAP_SYNC_REGS && has_protected_state()) return 0;
   return emulator::check_extension(capability, platform_->personality());
 }
 

@@ -51,8 +51,9 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   [[nodiscard]] unsigned long type() const noexcept { return type_; }
   // VMs of the newer type hide what a protected vCPU holds; those of type 0 show stale values.
   [[nodiscard]] bool has_protected_state() const noexcept { return type_ == kvm::kVmTypeSevEs; }
-  // KVM_SEV_INIT2 has to come first.
-  [[nodiscard]] bool needs_init() const noexcept { return type_ != kvm::kVmTypeDefault && !encrypted(); }
+  // KVM_SEV_INIT2 has to come first. Linux asks for it even when a context has moved in, and then refuses it: VMs of
+  // these types do not run after a move (sev_migrate_from() leaves need_init as it is).
+  [[nodiscard]] bool needs_init() const noexcept { return type_ != kvm::kVmTypeDefault && !initialised_; }
   [[nodiscard]] std::uint16_t ghcb_version() const noexcept { return sev_.ghcb_version; }
   [[nodiscard]] std::uint64_t vmsa_features() const noexcept { return sev_.vmsa_features; }
   [[nodiscard]] std::size_t vcpu_count() const noexcept { return vcpus_.size(); }
@@ -164,6 +165,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   int handle_command(void* command, psp::Command id);
 
   // --- vm_sev.cpp again ---
+  int snp_guests_only(void* command);
   int guest_status(void* command);
   int dbg_decrypt(void* command);
   int dbg_encrypt(void* command);
@@ -218,7 +220,7 @@ class Vm final : public IdleClock, public std::enable_shared_from_this<Vm> {
   // Where the running ioctl keeps another VM until the lock is free: it may be the last who knows it.
   std::shared_ptr<Vm>* keep_ = nullptr;
   SevContext sev_;
-  bool vmsas_encrypted_ = false;
+  bool initialised_ = false;  // by KVM_SEV_INIT2, or as a mirror
   std::uint64_t ap_jump_table_ = 0;
 };
 

@@ -42,6 +42,8 @@ const Ioctl<Vm> Vm::kSevCommands[] = {
     {KVM_SEV_RECEIVE_UPDATE_DATA, &Vm::receive_update_data},
     {KVM_SEV_RECEIVE_FINISH, &Vm::receive_finish},
     {KVM_SEV_GET_ATTESTATION_REPORT, &Vm::attestation_report},
+    {kvm::kSevSnpLaunchStart, &Vm::snp_guests_only},
+    {kvm::kSevSnpLaunchFinish, &Vm::snp_guests_only},
 };
 
 // What a mirror may ask for: the rest is its owner's.
@@ -97,12 +99,16 @@ int Vm::make_encrypted(kvm_sev_cmd& command, const kvm::SevInit& init, bool es) 
     platform_->give_back_asid(asid);
     return set_error(command, status);
   }
+  initialised_ = true;
   sev_.asid = asid;
   sev_.es = es;
   sev_.ghcb_version = es && init.ghcb_version == 0 ? kMaxGhcbVersion : init.ghcb_version;
   sev_.vmsa_features = init.vmsa_features;
   return 0;
 }
+
+// Kernels with VM types have SNP's commands; LAUNCH_UPDATE is EINVAL for others, as any unknown one is.
+int Vm::snp_guests_only(void* /*argument*/) { return platform_->personality().vm_types ? -ENOTTY : -EINVAL; }
 
 int Vm::guest_status(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
@@ -155,10 +161,10 @@ int Vm::debug(kvm_sev_cmd& command, bool encrypt) {
 }
 
 int Vm::register_region(void* argument) {
-  if (!encrypted()) return -ENOTTY;
-  if (owner_ != nullptr) return -EINVAL;
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;
+  if (!encrypted()) return -ENOTTY;
+  if (owner_ != nullptr) return -EINVAL;
   if (region.size == 0 || wraps(region.addr, region.size)) return -EINVAL;
   const Pin pin = platform_->personality().pins_regions_to_read ? Pin::kRead : Pin::kWrite;
   if (!user_range_pinnable(user_pointer(region.addr), region.size, pin)) return -ENOMEM;
@@ -167,10 +173,10 @@ int Vm::register_region(void* argument) {
 }
 
 int Vm::unregister_region(void* argument) {
-  if (owner_ != nullptr) return -EINVAL;
-  if (!encrypted()) return -ENOTTY;
   kvm_enc_region region{};
   if (!get_user(region, argument)) return -EFAULT;
+  if (owner_ != nullptr) return -EINVAL;
+  if (!encrypted()) return -ENOTTY;
   const auto found = std::find_if(sev_.regions.begin(), sev_.regions.end(),
                                   [&](const Region& r) { return r.address == region.addr && r.size == region.size; });
   if (found == sev_.regions.end()) return -EINVAL;

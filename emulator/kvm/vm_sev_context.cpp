@@ -31,6 +31,7 @@ int Vm::mirror_context(std::uint64_t source_fd) {
   // Not the AP jump table: the two need not see the same memory.
   sev_ = source.sev_;
   sev_.regions.clear();
+  initialised_ = true;
   owner_ = *keep_;
   source.mirrors_.push_back(this);
   memory_.share(source.memory_);
@@ -59,7 +60,6 @@ int Vm::move_context(std::uint64_t source_fd) {
   sev_ = std::exchange(source.sev_, {});
   // KVM leaves the number of /dev/sev behind, so firmware commands of the moved VM are EBADF; and the AP jump table.
   sev_.fd = 0;
-  vmsas_encrypted_ = std::exchange(source.vmsas_encrypted_, false);
   memory_.share(source.memory_);
   owner_ = std::exchange(source.owner_, nullptr);
   if (owner_ != nullptr) {

@@ -33,8 +33,6 @@ int Vm::launch_start(void* argument) {
     start.session_length = params.session_len;
   }
   if (!sev_fd_valid(command.sev_fd)) return -EBADF;
-  // KVM would make a second context of the firmware and lose the first.
-  if (sev_.handle != 0) return set_error(command, FirmwareStatus::kInvalidGuestState);
   if (const int result = set_error(command, platform_->firmware(Command::kLaunchStart, start)); result != 0) {
     return result;
   }
@@ -70,7 +68,6 @@ int Vm::launch_update_data(void* argument) {
 int Vm::launch_update_vmsa(void* argument) {
   kvm_sev_cmd& command = as_command(argument);
   if (!encrypted_state()) return -ENOTTY;
-  if (vmsas_encrypted_) return -EINVAL;
   for (const auto& vcpu : vcpus_) {
     if (const int result = vcpu->make_vmsa(); result != 0) return result;
     psp::LaunchRegion region{.handle = sev_.handle,
@@ -80,7 +77,6 @@ int Vm::launch_update_vmsa(void* argument) {
     if (const int result = firmware(command, Command::kLaunchUpdateVmsa, region); result != 0) return result;
     vcpu->set_protected();
   }
-  vmsas_encrypted_ = true;
   return 0;
 }
 
@@ -89,18 +85,19 @@ int Vm::launch_measure(void* argument) {
   if (!encrypted()) return -ENOTTY;
   kvm_sev_launch_measure params{};
   if (!get_user(params, user_pointer(command.data))) return -EFAULT;
-  if (params.len > kvm::kSevBlobMaxSize) return -EINVAL;
-  std::vector<std::byte> blob(params.len);
+  // Without an address the length goes to the firmware as 0: a question for the right one, or wrong.
+  if (params.uaddr != 0 && params.len > kvm::kSevBlobMaxSize) return -EINVAL;
+  std::vector<std::byte> blob(params.uaddr != 0 ? params.len : 0);
   psp::LaunchRegion region{.handle = sev_.handle,
                            .reserved = 0,
                            .address = blob.empty() ? 0 : address_of(blob.data()),
-                           .length = params.len};
+                           .length = static_cast<std::uint32_t>(blob.size())};
   const int result = firmware(command, Command::kLaunchMeasure, region);
-  if (result == -EBADF) return result;
+  const bool asked = params.len == 0;
+  if (result == -EBADF || (result != 0 && !asked)) return result;
   params.len = region.length;
-  if (!put_user(user_pointer(command.data), params)) return -EFAULT;
-  if (result == 0 && !copy_to_user(user_pointer(params.uaddr), std::span(blob).first(params.len))) return -EFAULT;
-  return result;
+  if (!asked && !copy_to_user(user_pointer(params.uaddr), std::span(blob).first(params.len))) return -EFAULT;
+  return put_user(user_pointer(command.data), params) ? result : -EFAULT;
 }
 
 int Vm::launch_secret(void* argument) {

@@ -113,7 +113,6 @@ int Vm::receive_start(void* argument) {
   if (const int result = copy_blob(pdh, params.pdh_uaddr, params.pdh_len); result != 0) return result;
   if (const int result = copy_blob(session, params.session_uaddr, params.session_len); result != 0) return result;
   if (!sev_fd_valid(command.sev_fd)) return -EBADF;
-  if (sev_.handle != 0) return set_error(command, FirmwareStatus::kInvalidGuestState);
   psp::LaunchStart start{};
   start.handle = params.handle;
   start.policy = params.policy;

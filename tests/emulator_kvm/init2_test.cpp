@@ -51,6 +51,20 @@ TEST_CASE_METHOD(Init2Fixture, "each kind of VM has its own initialisation") {
   CHECK(init2() == -EINVAL);
 }
 
+// Linux arch/x86/kvm/x86.c, kvm_sync_valid_fields().
+TEST_CASE_METHOD(Init2Fixture, "a VM whose registers nobody sees hands none over in kvm_run") {
+  CHECK(call(vm, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_SYNC_REGS)) == 0);
+  REQUIRE(init2() == 0);
+  const int vcpu = call(vm, KVM_CREATE_VCPU, 0ul);
+  auto* run = static_cast<kvm_run*>(host->mmap(vcpu, 12288));
+  REQUIRE(run != nullptr);
+  run->immediate_exit = 1;
+  run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+  CHECK(call(vcpu, KVM_RUN) == -EINVAL);
+  new_vm(kvm::kVmTypeDefault);
+  CHECK(call(vm, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_SYNC_REGS)) == 7);
+}
+
 TEST_CASE_METHOD(Init2Fixture, "CPUID and KVM_CAP_VM_TYPES agree") {
   struct {
     kvm_cpuid2 header;

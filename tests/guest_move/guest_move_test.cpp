@@ -51,10 +51,15 @@ TEST_CASE("with two vCPUs, after the second has come, and in user space", "[es_i
   boot_and_move({vmm::InitApi::kEsInit, 2, kCheck}, {kSmp, kFirstCheck});
 }
 
-TEST_CASE("of KVM_SEV_INIT2, with one vCPU, at the first process", "[init2_1]") {
-  boot_and_move({vmm::InitApi::kInit2, 1, kCheck}, {"Run /init"});
-}
-
-TEST_CASE("of KVM_SEV_INIT2, with two vCPUs, from kernel to user space", "[init2_2]") {
-  boot_and_move({vmm::InitApi::kInit2, 2, kCheck}, {kSmp, "Run /init", kLateCheck});
+// Linux arch/x86/kvm/svm/sev.c: sev_migrate_from() leaves need_init set, so svm_vcpu_pre_run() refuses, and neither
+// KVM_SEV_INIT2 nor anything else clears it.
+TEST_CASE("a guest of KVM_SEV_INIT2 moves, and does not run then", "[init2_1]") {
+  if (!can_run()) return;
+  MovingGuest guest({vmm::InitApi::kInit2, 1, kCheck});
+  REQUIRE(guest.run_until("Run /init").code == MovingGuest::kStopped);
+  guest.move();
+  const vmm::Outcome end = guest.run_until("");
+  INFO(end.reason);
+  CHECK(end.code != 0);
+  CHECK(end.reason.find("EINVAL") != std::string::npos);
 }
