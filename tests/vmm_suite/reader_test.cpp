@@ -131,6 +131,12 @@ cases:
   CHECK(has(suite.cases.at(0), "--append=set environment suite ${NOT} $x"));
 }
 
+TEST_CASE("an empty command line is one, and a case's own arguments stand last") {
+  const Suite suite = read("cases:\n  - {name: a, append: '', cpus: 2, arguments: [--log-level=debug, --append]}\n");
+  CHECK(suite.cases.at(0).arguments ==
+        std::vector<std::string>{"--append=", "--cpus=2", "--log-level=debug", "--append"});
+}
+
 TEST_CASE("what is wrong in a suite is named with its line and column") {
   struct Bad {
     const char* text;
@@ -147,6 +153,11 @@ TEST_CASE("what is wrong in a suite is named with its line and column") {
       {"cases:\n  - name: a\n    steps: [power-off, {wait: 1}]\n", "line 3", "after power-off"},
       {"cases:\n  - name: a\n    steps: [power-off]\n    exit: 0\n", "line 4", "no exit code"},
       {"cases:\n  - name: a\n    steps: [{expect: '('}]\n", "line 3", "no regular expression"},
+      {"cases:\n  - name: a\n    initrd: ''\n", "line 3, column 13", "'initrd' is empty"},
+      {"cases:\n  - name: a\n    memory: ${SUITE_TEST_EMPTY}\n", "line 3, column 13", "'memory' is empty"},
+      {"cases:\n  - {name: ''}\n", "line 2", "'name' is empty"},
+      {"cases:\n  - name: a\n    steps: [{send: ''}]\n", "line 3", "'send' is empty"},
+      {"cases:\n  - name: a\n    steps: [{expect: ''}]\n", "line 3", "'expect' is empty"},
       {"cases:\n  - name: a\n    cpus: 0\n", "line 3, column 11", "from 1 to 254"},
       {"cases:\n  - name: a\n    cpus: two\n", "line 3, column 11", "'two'"},
       {"cases:\n  - name: a\n    timeout: -1\n", "line 3", "seconds"},
@@ -167,6 +178,7 @@ TEST_CASE("what is wrong in a suite is named with its line and column") {
       {"cases:\n  - name: [a]\n", "line 2", "one value"},
       {"- a\n", "line 1", "is a map"},
   };
+  ::setenv("SUITE_TEST_EMPTY", "", 1);
   for (const Bad& item : bad) {
     INFO(item.text);
     try {

@@ -8,9 +8,11 @@
 #include <string>
 #include <string_view>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
+#include "vmm/cli/arguments.hpp"
 #include "vmm/cli/certs_command.hpp"
 #include "vmm/cli/command.hpp"
 #include "vmm/cli/doctor_command.hpp"
@@ -80,12 +82,15 @@ int main_or_throw(int argc, char** argv) {
                "sevisor");
   app.set_version_flag("--version", "sevisor " SEVISOR_VERSION);
   app.require_subcommand(0, 1);  // that there is one is checked below: then an unknown one is named
-  const std::vector<sevisor::cli::Command> commands = add_commands(app, argc > 1 ? argv[1] : "");
+  const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const std::vector<sevisor::cli::Command> commands = add_commands(app, words.empty() ? "" : words.front());
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
   };
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = sevisor::cli::with_empty_values(app, words);
+    std::ranges::reverse(arguments);  // as CLI11 takes them
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
@@ -96,6 +101,7 @@ int main_or_throw(int argc, char** argv) {
   if (given() == commands.end()) {
     return fail(ExitCode::kBadUsage, "no command is given. 'sevisor --help' lists what there is.");
   }
+  sevisor::cli::refuse_empty_values(*given()->app);
   return given()->run();
 }
 

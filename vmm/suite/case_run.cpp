@@ -217,9 +217,10 @@ void run_child(const Case& test, const CaseSetting& setting, CaseResult& result)
   const TemporaryFolder folder;
   const std::string report_path = folder.path() + "/report.json";
   std::vector<std::string> arguments = {setting.program, "run", "--host=" + setting.host};
-  arguments.insert(arguments.end(), test.arguments.begin(), test.arguments.end());
-  for (const std::string& argument : arguments)
-    result.command += (result.command.empty() ? "" : " ") + quoted(argument);
+  // What the test needs stands before the case's arguments: the last of these may lack its value.
+  std::vector<std::string> by_hand = arguments;
+  by_hand.insert(by_hand.end(), test.arguments.begin(), test.arguments.end());
+  for (const std::string& word : by_hand) result.command += (result.command.empty() ? "" : " ") + quoted(word);
   arguments.push_back("--json=" + report_path);
   std::optional<OwnerCheck> owner;
   if (test.launch_digest) {
@@ -229,6 +230,7 @@ void run_child(const Case& test, const CaseSetting& setting, CaseResult& result)
     owner.emplace(*setting.pdh, test.policy, folder.path());
     arguments.insert(arguments.end(), owner->arguments().begin(), owner->arguments().end());
   }
+  arguments.insert(arguments.end(), test.arguments.begin(), test.arguments.end());
 
   Running running(test, setting, arguments);
   result.exit_code = running.to_the_end();

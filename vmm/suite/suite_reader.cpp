@@ -34,15 +34,22 @@ constexpr unsigned kMaxVcpus = 254;  // as `sevisor run` has it
 struct RunKey {
   std::string_view key;
   const char* option;
-  bool is_path;
+  bool is_path = false;
+  bool may_be_empty = false;
 };
 constexpr RunKey kRunKeys[] = {
-    {"kernel", "--kernel", true},      {"initrd", "--initrd", true},
-    {"append", "--append", false},     {"kernel-hashes", "--kernel-hashes", false},
-    {"firmware", "--firmware", true},  {"cpu-type", "--cpu-type", false},
-    {"memory", "--memory", false},     {"policy", "--policy", false},
-    {"init-api", "--init-api", false}, {"confidential", "--confidential", false},
-    {"rtc", "--rtc", false},           {"irqchip", "--irqchip", false},
+    {.key = "kernel", .option = "--kernel", .is_path = true},
+    {.key = "initrd", .option = "--initrd", .is_path = true},
+    {.key = "append", .option = "--append", .may_be_empty = true},
+    {.key = "kernel-hashes", .option = "--kernel-hashes"},
+    {.key = "firmware", .option = "--firmware", .is_path = true},
+    {.key = "cpu-type", .option = "--cpu-type"},
+    {.key = "memory", .option = "--memory"},
+    {.key = "policy", .option = "--policy"},
+    {.key = "init-api", .option = "--init-api"},
+    {.key = "confidential", .option = "--confidential"},
+    {.key = "rtc", .option = "--rtc"},
+    {.key = "irqchip", .option = "--irqchip"},
 };
 constexpr std::string_view kOtherCaseKeys[] = {"cpus",    "arguments",     "steps",   "exit",
                                                "timeout", "launch-digest", "fail-on", "name"};
@@ -76,6 +83,7 @@ class Reader {
   // A map whose keys are all among `keys`, none of them twice.
   void check_map(const YAML::Node& node, const char* what, const Keys& keys) const;
   [[nodiscard]] std::string text(const YAML::Node& node, std::string_view key) const;
+  [[nodiscard]] std::string some_text(const YAML::Node& node, std::string_view key) const;  // not the empty one
   [[nodiscard]] std::string expand(std::string_view text, const YAML::Mark& mark) const;
   [[nodiscard]] std::string variable(const std::string& name, const YAML::Mark& mark) const;
   [[nodiscard]] Milliseconds seconds(const YAML::Node& node, std::string_view key) const;
@@ -143,6 +151,15 @@ std::string Reader::text(const YAML::Node& node, std::string_view key) const {
   if (!node.IsScalar()) refuse(node.Mark(), fmt::format("'{}' takes one value", key));
   std::string value = expand(node.Scalar(), node.Mark());
   if (value.find('\0') != std::string::npos) refuse(node.Mark(), fmt::format("'{}' has a zero byte in it", key));
+  return value;
+}
+
+std::string Reader::some_text(const YAML::Node& node, std::string_view key) const {
+  std::string value = text(node, key);
+  if (value.empty()) {
+    refuse(node.Mark(), fmt::format("'{}' is empty", key),
+           "Give it a value, or leave the key out; a variable may be unset in the environment.");
+  }
   return value;
 }
 
@@ -220,7 +237,7 @@ Step Reader::step(const YAML::Node& node) const {
     if (node["timeout"]) action.timeout = seconds(node["timeout"], "timeout");
     result.action = std::move(action);
   } else if (send) {
-    result.action = SendStep{text(send, "send")};
+    result.action = SendStep{some_text(send, "send")};
   } else {
     result.action = WaitStep{seconds(wait, "wait")};
   }
@@ -245,13 +262,13 @@ void Reader::add_cases(const YAML::Node& node, const YAML::Node& defaults, Suite
   if (!node["name"]) refuse(node.Mark(), "a case needs a 'name'");
 
   Case base;
-  base.name = text(node["name"], "name");
+  base.name = some_text(node["name"], "name");
   base.line = line_of(node);
   base.policy = sev::kDefaultPolicy;
   for (const RunKey& key : kRunKeys) {
     const YAML::Node value = find(key.key);
     if (!value) continue;
-    std::string said = text(value, key.key);
+    std::string said = key.may_be_empty ? text(value, key.key) : some_text(value, key.key);
     if (key.key == "policy") {
       try {
         base.policy = sev::parse_policy(said);
@@ -262,6 +279,7 @@ void Reader::add_cases(const YAML::Node& node, const YAML::Node& defaults, Suite
     if (key.is_path) said = (folder_ / said).lexically_normal().string();
     base.arguments.push_back(fmt::format("{}={}", key.option, said));
   }
+  const std::size_t keys_end = base.arguments.size();
   if (const YAML::Node value = find("arguments")) {
     for (std::string& argument : texts(value, "arguments")) base.arguments.push_back(std::move(argument));
   }
@@ -305,7 +323,9 @@ void Reader::add_cases(const YAML::Node& node, const YAML::Node& defaults, Suite
     Case test = base;
     if (many) test.name += fmt::format(" [{} vCPU{}]", count, count == 1 ? "" : "s");
     if (!names_.insert(test.name).second) refuse(node.Mark(), fmt::format("there are two cases '{}'", test.name));
-    test.arguments.push_back(fmt::format("--cpus={}", count));
+    // The suite's own arguments come last: one that lacks its value shall take no other.
+    const auto own = test.arguments.begin() + static_cast<std::ptrdiff_t>(keys_end);
+    test.arguments.insert(own, fmt::format("--cpus={}", count));
     suite.cases.push_back(std::move(test));
     if (suite.cases.size() > kMaxCases) refuse(node.Mark(), fmt::format("there are more than {} cases", kMaxCases));
   }
@@ -332,7 +352,7 @@ Suite Reader::read() {
     Suite suite;
     suite.path = path_;
     if (const YAML::Node variables = top["variables"]) read_variables(variables);
-    suite.name = top["name"] ? text(top["name"], "name") : std::filesystem::path(path_).stem().string();
+    suite.name = top["name"] ? some_text(top["name"], "name") : std::filesystem::path(path_).stem().string();
     const YAML::Node defaults = top["defaults"];
     if (defaults) {
       Keys keys = case_keys();
