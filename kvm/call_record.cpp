@@ -372,6 +372,25 @@ std::string call_name(unsigned long request, const void* argument) {
   return known->name;
 }
 
+std::vector<std::string_view> known_call_names() {
+  std::vector<std::string_view> names = {"open /dev/kvm", "open /dev/sev", "mmap", "munmap", "close"};
+  for (const Ioctl& call : kIoctls) {
+    // These two are told apart by the command that they carry.
+    if (call.number != KVM_MEMORY_ENCRYPT_OP && call.number != SEV_ISSUE_CMD) names.emplace_back(call.name);
+  }
+  for (const SevCommand& command : kSevCommands) names.emplace_back(command.name);
+  for (const PlatformCommand& command : kPlatformCommands) names.emplace_back(command.name);
+  return names;
+}
+
+bool is_call_name(std::string_view name) {
+  for (const std::string_view form : {"ioctl 0x", "SEV command ", "SEV platform command "}) {
+    if (name.size() > form.size() && name.starts_with(form)) return true;  // one that has no name
+  }
+  const std::vector<std::string_view> names = known_call_names();
+  return std::ranges::find(names, name) != names.end();
+}
+
 Json describe_request(unsigned long request, const void* argument) {
   const Ioctl* known = find_ioctl(request);
   if (known == nullptr) return hex(reinterpret_cast<std::uintptr_t>(argument));

@@ -1,6 +1,5 @@
 #include "kvm/recording_host.hpp"
 
-#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -103,7 +102,10 @@ class RecordingHost final : public Host {
 
 class FailingHost final : public Host {
  public:
-  FailingHost(std::unique_ptr<Host> inner, Fault fault) : inner_(std::move(inner)), fault_(std::move(fault)) {}
+  FailingHost(std::unique_ptr<Host> inner, Fault fault, CallCount count)
+      : inner_(std::move(inner)), fault_(std::move(fault)), seen_(std::move(count)) {
+    if (seen_ == nullptr) seen_ = std::make_shared<std::atomic<std::uint64_t>>(0);
+  }
 
   [[nodiscard]] std::string_view name() const noexcept override { return inner_->name(); }
 
@@ -139,7 +141,7 @@ class FailingHost final : public Host {
   }
 
  private:
-  bool its_turn(std::string_view call) { return call == fault_.call && ++seen_ == fault_.number; }
+  bool its_turn(std::string_view call) { return call == fault_.call && ++*seen_ == fault_.number; }
   int fail() const {
     errno = fault_.error_number;
     return -1;
@@ -147,7 +149,7 @@ class FailingHost final : public Host {
 
   std::unique_ptr<Host> inner_;
   Fault fault_;
-  std::atomic<std::uint64_t> seen_ = 0;
+  CallCount seen_;
 };
 
 int errno_of(std::string_view name) {
@@ -171,8 +173,8 @@ std::unique_ptr<Host> make_recording_host(std::unique_ptr<Host> inner, RecordSin
   return std::make_unique<RecordingHost>(std::move(inner), std::move(sink));
 }
 
-std::unique_ptr<Host> make_failing_host(std::unique_ptr<Host> inner, Fault fault) {
-  return std::make_unique<FailingHost>(std::move(inner), std::move(fault));
+std::unique_ptr<Host> make_failing_host(std::unique_ptr<Host> inner, Fault fault, CallCount count) {
+  return std::make_unique<FailingHost>(std::move(inner), std::move(fault), std::move(count));
 }
 
 Fault parse_fault(std::string_view text) {
@@ -192,6 +194,11 @@ Fault parse_fault(std::string_view text) {
   if (!right) {
     throw Error(ExitCode::kBadUsage, fmt::format("read the failure '{}'", text),
                 "it is not CALL[:NUMBER[:ERRNO[:FIRMWARE STATUS]]]", "Give it as LAUNCH_START:1:EIO:7.");
+  }
+  if (!is_call_name(fault.call)) {
+    throw Error(ExitCode::kBadUsage, fmt::format("read the failure '{}'", text),
+                fmt::format("there is no call '{}', so it would never fail", fault.call),
+                fmt::format("There are: {}.", fmt::join(known_call_names(), ", ")));
   }
   return fault;
 }

@@ -1,6 +1,7 @@
 // Hosts around a host: one writes down every call, one makes a call fail. Either can be put around any host.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -27,11 +28,16 @@ struct Fault {
   std::uint32_t firmware_status = 0;
 };
 
-// The call fails without having reached `inner`. Releases (munmap, close) reach it all the same, so that what fails is
-// the report and not the release.
-[[nodiscard]] std::unique_ptr<Host> make_failing_host(std::unique_ptr<Host> inner, Fault fault);
+// How often the call came; fault.number of them, and it failed.
+using CallCount = std::shared_ptr<std::atomic<std::uint64_t>>;
 
-// "LAUNCH_START", "KVM_CREATE_VCPU:2", "KVM_CREATE_VCPU:2:ENOMEM", "LAUNCH_START:1:EIO:7". Throws Error (kBadUsage).
+// The call fails without having reached `inner`. Releases (munmap, close) reach it all the same, so that what fails is
+// the report and not the release. `count`, if not null, is raised by each call of that name.
+[[nodiscard]] std::unique_ptr<Host> make_failing_host(std::unique_ptr<Host> inner, Fault fault,
+                                                      CallCount count = nullptr);
+
+// "LAUNCH_START", "KVM_CREATE_VCPU:2", "KVM_CREATE_VCPU:2:ENOMEM", "LAUNCH_START:1:EIO:7". Throws Error (kBadUsage);
+// for a call that there is not, with the names of those that there are.
 [[nodiscard]] Fault parse_fault(std::string_view text);
 
 }  // namespace sevisor::kvm

@@ -78,6 +78,7 @@ refused 35 on-term "${emulated[@]}" --kernel empty --on-term never
 refused 35 stop-timeout "${emulated[@]}" --kernel empty --stop-timeout 5
 refused 35 stop-timeout "${emulated[@]}" --kernel empty --on-term poweroff --stop-timeout 0
 refused 35 expect "${emulated[@]}" --kernel empty --expect '('
+refused 35 LAUNCH_START "${emulated[@]}" --kernel "$KERNEL" --inject-failure LAUNCH_STRAT
 refused 35 log-level "${emulated[@]}" --kernel empty --log-level shout
 refused 35 host run --host moon --kernel empty
 refused 35 no-such-option "${emulated[@]}" --no-such-option

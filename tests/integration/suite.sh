@@ -97,4 +97,9 @@ console_has 'exit code 137: ended by SIGKILL'
 printf 'cases:\n  - name: a\n    kernal: x\n' >"$WORK/typo.yaml"
 suite 35 "$WORK/typo.yaml"
 grep -q "line 3, column 5: a case has no key 'kernal'" "$WORK/err" || wrong "a typo is not named"
+suite 35 "$READY" --set KERNL="$KERNEL"
+grep -q "has no variable 'KERNL'. There are: INITRD, KERNEL, MEMORY, POLICY" "$WORK/err" || wrong "an unknown variable is not named"
+[ -s "$WORK/out" ] && wrong "an unknown variable: something was tested"
+MEMORY=64 suite 0 "$READY" --list
+grep -q 'MEMORY of the environment is not used' "$WORK/err" || wrong "a variable of the environment is left out without a word"
 verdict

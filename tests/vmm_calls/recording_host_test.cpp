@@ -110,3 +110,30 @@ TEST_CASE("a failure is read from text") {
     CHECK_THROWS_AS(parse_fault(bad), Error);
   }
 }
+
+TEST_CASE("a failure of a call that there is not is refused, with those that there are") {
+  for (const char* bad :
+       {"FOO", "KVM_RUNN:1:EIO", "launch_start", "open /dev/null", "open", "ioctl 0x", "KVM_MEMORY_ENCRYPT_OP"}) {
+    INFO(bad);
+    try {
+      (void)parse_fault(bad);
+      FAIL("it was taken");
+    } catch (const Error& error) {
+      CHECK(error.exit_code() == ExitCode::kBadUsage);
+      CHECK(error.came_back().find("there is no call") != std::string::npos);
+      CHECK(error.advice().find("LAUNCH_MEASURE") != std::string::npos);
+    }
+  }
+  for (const char* good : {"open /dev/kvm", "mmap", "SEV_PDH_CERT_EXPORT", "ioctl 0xae99:2", "SEV command 77"}) {
+    INFO(good);
+    CHECK_NOTHROW(parse_fault(good));
+  }
+}
+
+TEST_CASE("it is counted how often the call that shall fail came") {
+  const auto count = std::make_shared<std::atomic<std::uint64_t>>(0);
+  const auto host = make_failing_host(std::make_unique<ScriptedHost>(), parse_fault("KVM_GET_API_VERSION:9"), count);
+  for (int i = 0; i < 3; ++i) CHECK(host->ioctl(1, KVM_GET_API_VERSION, nullptr) >= 0);
+  (void)host->ioctl(1, KVM_CREATE_VM, nullptr);
+  CHECK(*count == 3);
+}

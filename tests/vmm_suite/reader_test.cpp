@@ -120,15 +120,44 @@ TEST_CASE("a list of cpus makes a case of each") {
 }
 
 TEST_CASE("variables come from the command line, the environment, the suite, in this order") {
-  ::setenv("SUITE_TEST_B", "environment", 1);
-  ::setenv("SUITE_TEST_A", "environment", 1);
+  ::setenv("SEVISOR_SUITE_TEST_B", "environment", 1);
+  ::setenv("SEVISOR_SUITE_TEST_A", "environment", 1);
+  ::setenv("SUITE_TEST_C", "another program's", 1);
+  ::setenv("SUITE_TEST_D", "another program's", 1);
   const Suite suite = read(R"(
 variables: {SUITE_TEST_A: suite, SUITE_TEST_B: suite, SUITE_TEST_C: suite}
 cases:
-  - {name: a, append: "${SUITE_TEST_A} ${SUITE_TEST_B} ${SUITE_TEST_C} $${NOT} $x"}
+  - {name: a, append: "${SUITE_TEST_A} ${SUITE_TEST_B} ${SUITE_TEST_C} ${SUITE_TEST_D} $${NOT} $x"}
 )",
                            {{"SUITE_TEST_A", "set"}});
-  CHECK(has(suite.cases.at(0), "--append=set environment suite ${NOT} $x"));
+  CHECK(has(suite.cases.at(0), "--append=set environment suite another program's ${NOT} $x"));
+  // Whoever meant the environment's learns that it is not taken.
+  REQUIRE(suite.notes.size() == 1);
+  CHECK_THAT(suite.notes[0],
+             Contains("SUITE_TEST_C of the environment is not used") && Contains("SEVISOR_SUITE_TEST_C"));
+}
+
+TEST_CASE("a variable that the suite has not cannot be set") {
+  const char* text =
+      "variables: {KERNEL: vmlinuz}\n"
+      "defaults: {memory: '${MEMORY}'}\n"
+      "cases:\n  - {name: a, memory: 1G, append: '$${NOT} ${APPEND}'}\n";
+  const Variables good = {{"APPEND", "x"}, {"KERNEL", "k"}, {"MEMORY", "2G"}};  // one is named only where none looks
+  CHECK_NOTHROW(read(text, good));
+  for (const char* name : {"KERNL", "NOT", "kernel", ""}) {
+    Variables set = good;
+    set[name] = "x";
+    CAPTURE(name);
+    try {
+      (void)read(text, set);
+      FAIL("it was taken");
+    } catch (const Error& error) {
+      CHECK(error.exit_code() == ExitCode::kBadUsage);
+      CHECK_THAT(error.came_back(), Contains("has no variable '" + std::string(name) + "'"));
+      CHECK(error.advice() == "There are: APPEND, KERNEL, MEMORY.");
+    }
+  }
+  CHECK_THROWS_AS(read("cases: [{name: a}]\n", {{"KERNEL", "k"}}), Error);
 }
 
 TEST_CASE("an empty command line is one, and a case's own arguments stand last") {
@@ -158,7 +187,7 @@ TEST_CASE("what is wrong in a suite is named with its line and column") {
       {"cases:\n  - {name: ''}\n", "line 2", "'name' is empty"},
       {"cases:\n  - name: a\n    steps: [{send: ''}]\n", "line 3", "'send' is empty"},
       {"cases:\n  - name: a\n    steps: [{expect: ''}]\n", "line 3", "'expect' is empty"},
-      {"cases:\n  - name: a\n    cpus: 0\n", "line 3, column 11", "from 1 to 254"},
+      {"cases:\n  - name: a\n    cpus: 0\n", "line 3, column 11", "from 1 to 255"},
       {"cases:\n  - name: a\n    cpus: two\n", "line 3, column 11", "'two'"},
       {"cases:\n  - name: a\n    timeout: -1\n", "line 3", "seconds"},
       {"cases:\n  - name: a\n    exit: 256\n", "line 3", "from 0 to 255"},

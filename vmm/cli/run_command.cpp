@@ -384,14 +384,15 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   }
   const HostWishes wishes{
       .known = options.owner.has_session(), .check = checker.has_value(), .personality = personality};
-  const std::unique_ptr<kvm::Host> host =
-      wrap_host(plain ? plain_host(options.host, wishes, observers) : choose_host(options.host, wishes, observers),
-                options.wrappers);
-  report.host = host->name();
+  const WrappedHost wrapped(
+      plain ? plain_host(options.host, wishes, observers) : choose_host(options.host, wishes, observers),
+      options.wrappers);
+  kvm::Host& host = wrapped.host();
+  report.host = host.name();
   if (trace) trace->describe_run(report.host, config.vcpus);
-  config.rtc_time = rtc_time.value_or(host->name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
+  config.rtc_time = rtc_time.value_or(host.name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
-  vmm::Outcome outcome = vmm::run_guest(*host, config, launched);
+  vmm::Outcome outcome = vmm::run_guest(host, config, launched);
   std::vector<vmm::Finding> findings;
   if (checker) {
     findings = checker->findings();
@@ -402,6 +403,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   }
   const std::vector<std::string> history = outcome.vcpu ? recent.describe(*outcome.vcpu) : std::vector<std::string>{};
   report_end(outcome, history);
+  wrapped.finish();
   if (trace) trace->finish();
   if (report_file) report_file->write(vmm::json_report(report, outcome, history, checker ? &findings : nullptr));
   return outcome.code;

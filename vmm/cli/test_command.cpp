@@ -65,7 +65,9 @@ suite::Variables read_variables(const std::vector<std::string>& set) {
     if (equals == 0 || equals == std::string::npos) {
       refuse(fmt::format("read --set '{}'", item), "it is not NAME=VALUE", "Give it as --set KERNEL=/boot/vmlinuz.");
     }
-    variables[item.substr(0, equals)] = item.substr(equals + 1);
+    if (!variables.emplace(item.substr(0, equals), item.substr(equals + 1)).second) {
+      refuse(fmt::format("read --set '{}'", item), "the variable has a value already", "Give each variable once.");
+    }
   }
   return variables;
 }
@@ -148,6 +150,7 @@ bool can_draw(std::FILE* out) {
 int test(const TestOptions& options) {
   const EndSignals signals;
   suite::Suite suite = suite::read_suite(options.suite, read_variables(options.set));
+  for (const std::string& note : suite.notes) fmt::print(stderr, "sevisor: warning: {}\n", note);
   keep_matching(suite, options.filter);
   if (options.list) {
     for (const suite::Case& test : suite.cases) fmt::print("{}\n", test.name);

@@ -48,6 +48,7 @@ struct Suite {
   std::string name;
   std::string path;
   std::vector<Case> cases;
+  std::vector<std::string> notes;  // what its reader should know, a line each
 };
 
 // NAME=VALUE, by name.
@@ -55,7 +56,7 @@ using Variables = std::map<std::string, std::string>;
 
 // Reads YAML or JSON. `set`: variables that go before the environment's and the suite's own. Throws Error (kBadUsage),
 // with line and column, for what is not as docs/boot-tests.md has it: an unknown key, a value of the wrong kind, an
-// unknown variable, two cases of one name.
+// unknown variable, two cases of one name; and for a variable of `set` that the suite has not.
 [[nodiscard]] Suite read_suite(const std::string& path, const Variables& set);
 
 // "step 2 of 3 (line 14: expect /login:/)"; `index` from 0.

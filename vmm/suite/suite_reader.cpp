@@ -28,7 +28,10 @@ constexpr double kDefaultTimeout = 300;  // seconds for a case
 constexpr std::string_view kDefaultFailOn = "Kernel panic - not syncing";
 constexpr std::uintmax_t kMaxSuiteSize = 16 << 20;  // bytes
 constexpr std::size_t kMaxCases = 10'000;
-constexpr unsigned kMaxVcpus = 254;  // as `sevisor run` has it
+constexpr std::size_t kMaxNodes = 1'000'000;
+constexpr unsigned kMaxVcpus = 255;  // as `sevisor run` has it
+// Of variables in the environment: a runner's own MEMORY or KERNEL shall not change the guest.
+constexpr std::string_view kEnvironmentPrefix = "SEVISOR_";
 
 // Keys of a case that are options of `sevisor run`. A path is relative to the suite's folder.
 struct RunKey {
@@ -94,6 +97,8 @@ class Reader {
   [[nodiscard]] sev::Digest digest(const YAML::Node& node, std::string_view key) const;
   [[nodiscard]] Step step(const YAML::Node& node) const;
   void read_variables(const YAML::Node& node);
+  void find_variables(const YAML::Node& node, std::set<std::string>& names);
+  void check_variables(const YAML::Node& top, Suite& suite);
   void add_cases(const YAML::Node& node, const YAML::Node& defaults, Suite& suite);
 
   std::string path_;
@@ -101,6 +106,7 @@ class Reader {
   const Variables& set_;
   Variables own_;
   std::set<std::string> names_;
+  std::size_t walked_ = 0;  // values that find_variables() has seen
 };
 
 void Reader::check_map(const YAML::Node& node, const char* what, const Keys& keys) const {
@@ -119,10 +125,51 @@ void Reader::check_map(const YAML::Node& node, const char* what, const Keys& key
 
 std::string Reader::variable(const std::string& name, const YAML::Mark& mark) const {
   if (const auto found = set_.find(name); found != set_.end()) return found->second;
-  if (const char* value = std::getenv(name.c_str())) return value;
+  if (const char* value = std::getenv((std::string(kEnvironmentPrefix) + name).c_str())) return value;
   if (const auto found = own_.find(name); found != own_.end()) return found->second;
+  if (const char* value = std::getenv(name.c_str())) return value;
   refuse(mark, fmt::format("the variable ${{{}}} has no value", name),
-         fmt::format("Give one with --set {}=VALUE, in the environment, or under 'variables' in the suite.", name));
+         fmt::format("Give one with --set {0}=VALUE, in the environment as {1}{0}, or under 'variables' in the suite.",
+                     name, kEnvironmentPrefix));
+}
+
+// All that is named with ${}, whether a case comes to use it or not.
+void Reader::find_variables(const YAML::Node& node, std::set<std::string>& names) {
+  if (++walked_ > kMaxNodes) refuse(node.Mark(), "the suite has too many values", "Aliases of aliases multiply.");
+  if (node.IsScalar()) {
+    const std::string& text = node.Scalar();
+    for (std::size_t at = text.find("${"); at != std::string::npos; at = text.find("${", at + 2)) {
+      const std::size_t end = text.find('}', at);
+      if (end == std::string::npos) return;
+      if (at == 0 || text[at - 1] != '$') names.insert(text.substr(at + 2, end - at - 2));
+    }
+  } else if (node.IsMap()) {
+    for (const auto& entry : node) find_variables(entry.second, names);
+  } else if (node.IsSequence()) {
+    for (const auto& item : node) find_variables(item, names);
+  }
+}
+
+// A misspelt --set would test the default, and pass.
+void Reader::check_variables(const YAML::Node& top, Suite& suite) {
+  std::set<std::string> names;
+  for (const auto& entry : top) {
+    if (entry.first.Scalar() != "variables") find_variables(entry.second, names);
+  }
+  for (const auto& [name, value] : own_) names.insert(name);
+  for (const auto& [name, value] : set_) {
+    if (names.contains(name)) continue;
+    throw Error(ExitCode::kBadUsage, fmt::format("use --set {}=", name),
+                fmt::format("the suite '{}' has no variable '{}'", path_, name),
+                names.empty() ? "It has none." : fmt::format("There are: {}.", fmt::join(names, ", ")));
+  }
+  for (const auto& [name, value] : own_) {
+    const char* other = std::getenv(name.c_str());
+    if (other == nullptr || value == other || set_.contains(name)) continue;
+    if (std::getenv((std::string(kEnvironmentPrefix) + name).c_str()) != nullptr) continue;
+    suite.notes.push_back(fmt::format("{0} of the environment is not used, as the suite has its own; {1}{0} would be",
+                                      name, kEnvironmentPrefix));
+  }
 }
 
 // ${NAME} is a variable, $${ a literal ${.
@@ -359,6 +406,7 @@ Suite Reader::read() {
       std::erase(keys, "name");
       check_map(defaults, "the map of defaults", keys);
     }
+    check_variables(top, suite);
     if (!top["cases"]) refuse(top.Mark(), "a suite needs 'cases'");
     for (const YAML::Node& node : list(top["cases"], "cases")) add_cases(node, defaults, suite);
     if (suite.cases.empty()) refuse(top["cases"].Mark(), "there is no case");
