@@ -6,7 +6,7 @@ packages_of() {
   case $1 in
     build)
       printf '%s\n' cmake ninja-build g++ binutils libzydis-dev libssl-dev libfmt-dev libspdlog-dev libcli11-dev \
-        nlohmann-json3-dev catch2 zlib1g-dev libyaml-cpp-dev libseccomp-dev
+        nlohmann-json3-dev catch2 zlib1g-dev libyaml-cpp-dev libseccomp-dev libre2-dev
       ;;
     guest) printf '%s\n' cpio ;;
     # OVMF is a second firmware for the launch digest's known answers; python3 computes that digest independently.

@@ -1,6 +1,8 @@
 #include <array>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <csignal>
+#include <fcntl.h>
 #include <random>
 #include <string>
 #include <thread>
@@ -136,6 +138,44 @@ TEST_CASE("where a line matches does not depend on the pieces it comes in") {
   }
   CHECK(match_at("no", text, 1) == std::nullopt);
   CHECK(match_at("version [0-9.]+", text, 1) == 15);
+}
+
+TEST_CASE("a pattern that the empty text matches is none to wait for") {
+  for (const char* pattern : {"", ".*", "x*", "^", "$", "()", "(|a)", "a?"}) {
+    CAPTURE(pattern);
+    CHECK_THROWS_WITH(ExpectMatcher(pattern), Catch::Contains("matches"));
+  }
+}
+
+TEST_CASE("a pattern takes the time that its text takes, whatever it is") {
+  // Each of them makes a matcher that goes back in the text try as many ways as there are, which doubles by the byte.
+  const std::string line(50'000, 'x');
+  for (const char* pattern :
+       {"(x+x+)+y", "(x|x)*y", "(x*)*y$", "^(x+)+$y", "(x?){200}x{200}y", "(.*x){12}y$", "\\B(x|xx)*y"}) {
+    CAPTURE(pattern);
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(match_at(pattern, line.substr(0, 6000), 4096) == std::nullopt);
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+  }
+  CHECK(match_at("(x+x+)+y", line + "y", 4096) == line.size() + 1);
+}
+
+TEST_CASE("a costly pattern and much output do not hold up the end of a run") {
+  RunState state;
+  const std::vector<std::byte> output(600'000, std::byte{'x'});
+  std::chrono::steady_clock::time_point ended;
+  {
+    const UniqueFd sink(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    ConsoleOutput console(sink.get(), ExpectMatcher("\\B(.*x){40}y"), state);
+    console.write(output);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ended = std::chrono::steady_clock::now();
+    state.end({ExitCode::kTimedOut, "late"});
+    console.release();
+    console.finish();
+    CHECK_FALSE(console.matched());
+  }
+  CHECK(std::chrono::steady_clock::now() - ended < std::chrono::seconds(10));  // and not as long as all of it takes
 }
 
 TEST_CASE("a line without end is looked at in parts") {

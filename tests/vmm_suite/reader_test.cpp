@@ -181,7 +181,7 @@ TEST_CASE("what is wrong in a suite is named with its line and column") {
       {"cases:\n  - name: a\n    steps:\n      - power-of\n", "line 4", "a step is a map"},
       {"cases:\n  - name: a\n    steps: [power-off, {wait: 1}]\n", "line 3", "after power-off"},
       {"cases:\n  - name: a\n    steps: [power-off]\n    exit: 0\n", "line 4", "no exit code"},
-      {"cases:\n  - name: a\n    steps: [{expect: '('}]\n", "line 3", "no regular expression"},
+      {"cases:\n  - name: a\n    steps: [{expect: '('}]\n", "line 3", "cannot be matched: missing"},
       {"cases:\n  - name: a\n    initrd: ''\n", "line 3, column 13", "'initrd' is empty"},
       {"cases:\n  - name: a\n    memory: ${SUITE_TEST_EMPTY}\n", "line 3, column 13", "'memory' is empty"},
       {"cases:\n  - {name: ''}\n", "line 2", "'name' is empty"},

@@ -126,6 +126,31 @@ TEST_CASE("a panic that a step expects is none") {
   CHECK(run.state() == State::kToTheEnd);
 }
 
+TEST_CASE("costly patterns leave time limits their turn") {
+  const Case test = make_case({expect("(.{0,500}a){2}\\By"), {PowerOffStep{}, 8}});
+  ScriptRun run(test, kStart);
+  std::string text(20'000, 'x');
+  for (std::size_t i = 0; i < text.size(); i += 7) text[i] = 'a';
+  const auto begin = std::chrono::steady_clock::now();
+  run.take(bytes(text), kStart + 1s);
+  CHECK(std::chrono::steady_clock::now() - begin < 5s);
+  CHECK(run.busy());
+  run.advance(kStart + 60s);
+  CHECK(run.state() == State::kFailed);
+  CHECK_THAT(run.failure(), Contains("still not done after 60 s"));
+  CHECK_FALSE(run.busy());
+}
+
+TEST_CASE("what is left to be looked at is, and in its order") {
+  const Case test = make_case({{WaitStep{1s}, 7}, expect("first"), expect("second"), {PowerOffStep{}, 8}});
+  ScriptRun run(test, kStart);
+  std::string text = "first\n" + std::string(3'000'000, 'x') + "\nsecond\n";
+  run.take(bytes(text), kStart);
+  int rounds = 0;
+  while (run.state() != State::kPowerOff && ++rounds < 10'000) run.advance(kStart + 2s);
+  CHECK(run.state() == State::kPowerOff);
+}
+
 TEST_CASE("a record keeps lines as people read them") {
   ConsoleRecord record;
   record.add(

@@ -236,7 +236,7 @@ void add_options(CLI::App* run, RunOptions& options) {
                   "with --on-term poweroff: how long the guest may take before the run is ended")
       ->type_name("SECONDS")
       ->capture_default_str();
-  run->add_option("--expect", options.expect, "end the run with 0 as soon as a console line matches (ECMAScript)")
+  run->add_option("--expect", options.expect, "end the run with 0 as soon as a console line matches (RE2's syntax)")
       ->type_name("REGEX");
   run->add_option("--rtc", options.rtc,
                   "the guest's date at its start: now, or seconds since 1970\n"

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <memory>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -24,6 +23,7 @@
 #include "vmm/run/report_file.hpp"
 #include "vmm/suite/suite_report.hpp"
 #include "vmm/suite/suite_run.hpp"
+#include "vmm/text/pattern.hpp"
 
 namespace sevisor::cli {
 
@@ -74,12 +74,8 @@ suite::Variables read_variables(const std::vector<std::string>& set) {
 
 void keep_matching(suite::Suite& suite, const std::string& filter) {
   if (filter.empty()) return;
-  try {
-    const std::regex pattern(filter);
-    std::erase_if(suite.cases, [&](const suite::Case& test) { return !std::regex_search(test.name, pattern); });
-  } catch (const std::regex_error& error) {
-    refuse(fmt::format("read --filter '{}'", filter), error.what(), "Give a regular expression (ECMAScript).");
-  }
+  const vmm::Pattern pattern("--filter", filter);
+  std::erase_if(suite.cases, [&](const suite::Case& test) { return !pattern.found_in(test.name); });
   if (suite.cases.empty()) {
     refuse(fmt::format("choose cases with --filter '{}'", filter), "no case has such a name",
            "'--list' shows the names.");

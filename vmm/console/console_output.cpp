@@ -13,8 +13,10 @@ namespace sevisor::vmm {
 
 namespace {
 
-// How long a reader that takes nothing may hold up the end of a run.
+// How long a reader that takes nothing, or a pattern, may hold up the end of a run.
 constexpr int kFinalPatienceMs = 2000;
+// Bytes: a costly pattern on a long line takes up to a tenth of a second each.
+constexpr std::size_t kLookAtOnce = 16;
 
 }  // namespace
 
@@ -64,6 +66,20 @@ bool ConsoleOutput::write_chunk(std::span<const std::byte> chunk) {
   return true;
 }
 
+// In pieces, so that a costly pattern and much output do not hold up the end of a run either.
+std::optional<std::size_t> ConsoleOutput::look_for_match(std::span<const std::byte> chunk) {
+  for (std::size_t at = 0; at < chunk.size(); at += kLookAtOnce) {
+    if (state_.ended()) {
+      const auto now = std::chrono::steady_clock::now();
+      if (!patience_ends_) patience_ends_ = now + std::chrono::milliseconds(kFinalPatienceMs);
+      if (now > *patience_ends_) return std::nullopt;
+    }
+    const auto piece = chunk.subspan(at, std::min(kLookAtOnce, chunk.size() - at));
+    if (const auto length = expect_->feed(piece)) return at + *length;
+  }
+  return std::nullopt;
+}
+
 void ConsoleOutput::write_all() noexcept {
   try {
     bool writable = true;
@@ -79,7 +95,7 @@ void ConsoleOutput::write_all() noexcept {
       }
       if (matched_) continue;  // what comes after the match is dropped, so that the same run prints the same
       std::span<const std::byte> shown = chunk;
-      if (const auto length = expect_ ? expect_->feed(chunk) : std::nullopt) {
+      if (const auto length = expect_ ? look_for_match(chunk) : std::nullopt) {
         matched_ = true;
         shown = shown.first(*length);
       }

@@ -2,6 +2,7 @@
 // lock.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
@@ -42,6 +43,7 @@ class ConsoleOutput {
  private:
   void write_all() noexcept;
   bool write_chunk(std::span<const std::byte> chunk);
+  std::optional<std::size_t> look_for_match(std::span<const std::byte> chunk);
 
   int fd_;
   std::optional<ExpectMatcher> expect_;
@@ -50,8 +52,9 @@ class ConsoleOutput {
   std::condition_variable changed_;
   std::vector<std::byte> pending_;
   bool finishing_ = false;
-  std::byte last_{'\n'};  // byte written, of the thread
-  bool matched_ = false;  // of the thread, until it is joined
+  std::byte last_{'\n'};                                                // byte written, of the thread
+  std::optional<std::chrono::steady_clock::time_point> patience_ends_;  // of the thread, once the run has ended
+  bool matched_ = false;                                                // of the thread, until it is joined
   std::thread thread_;
 };
 

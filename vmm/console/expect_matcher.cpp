@@ -1,6 +1,7 @@
 #include "vmm/console/expect_matcher.hpp"
 
 #include <fmt/format.h>
+#include <string_view>
 
 #include "base/error.hpp"
 
@@ -8,29 +9,26 @@ namespace sevisor::vmm {
 
 namespace {
 
-std::regex compile(const std::string& pattern) {
-  try {
-    return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-  } catch (const std::regex_error& error) {
-    throw Error(ExitCode::kBadUsage, fmt::format("read the regular expression '{}'", pattern), error.what(),
-                "Correct --expect (ECMAScript syntax); a backslash before a special character takes it as it is.");
-  }
-}
-
-// Whether the pattern looks at what follows a match: end of line, word boundaries, lookahead.
-bool looks_ahead(const std::string& pattern) {
-  for (const char* sign : {"$", "\\b", "\\B", "(?"}) {
-    if (pattern.find(sign) != std::string::npos) return true;
+// Whether the pattern looks at what follows a match: the end of the text, or a word's.
+bool looks_ahead(std::string_view pattern) {
+  for (const std::string_view sign : {"$", "\\b", "\\B", "\\z"}) {
+    if (pattern.find(sign) != std::string_view::npos) return true;
   }
   return false;
 }
 
 }  // namespace
 
-ExpectMatcher::ExpectMatcher(const std::string& pattern) : regex_(compile(pattern)), grows_(!looks_ahead(pattern)) {}
+ExpectMatcher::ExpectMatcher(const std::string& pattern)
+    : pattern_("the regular expression", pattern), grows_(!looks_ahead(pattern)) {
+  if (!pattern_.found_in("")) return;
+  throw Error(ExitCode::kBadUsage, fmt::format("read the regular expression '{}'", pattern),
+              pattern.empty() ? "it is empty, and matches anything" : "it matches the empty text, and so anything",
+              "Give one that some text of the guest must match, as 'login:', or '.' for any at all.");
+}
 
 bool ExpectMatcher::matches(std::size_t length) const {
-  return length != 0 && std::regex_search(line_.data(), line_.data() + length, regex_);
+  return length != 0 && pattern_.found_in(std::string_view(line_).substr(0, length));
 }
 
 std::size_t ExpectMatcher::shortest_match(std::size_t known_not) const {

@@ -3,9 +3,10 @@
 
 #include <cstddef>
 #include <optional>
-#include <regex>
 #include <span>
 #include <string>
+
+#include "vmm/text/pattern.hpp"
 
 namespace sevisor::vmm {
 
@@ -16,7 +17,8 @@ class ExpectMatcher {
   // Longest part of a line that is kept; of a longer line the oldest half is dropped.
   static constexpr std::size_t kMaxLine = 4096;
 
-  // ECMAScript syntax; it may match anywhere in a line. Throws Error (kBadUsage) when it is no regular expression.
+  // It may match anywhere in a line. Throws Error (kBadUsage) when it is no regular expression (vmm/text/pattern.hpp),
+  // and when it matches the empty text: that would match whatever the guest prints.
   explicit ExpectMatcher(const std::string& pattern);
 
   // How many of these bytes it takes for a match; nullopt without one. Carriage returns are not part of a line.
@@ -26,7 +28,7 @@ class ExpectMatcher {
   [[nodiscard]] bool matches(std::size_t length) const;  // the line's first `length` bytes
   [[nodiscard]] std::size_t shortest_match(std::size_t known_not) const;
 
-  std::regex regex_;
+  Pattern pattern_;
   bool grows_;  // once a part of a line matches, all longer parts do: looking at the whole is enough
   std::string line_;
 };

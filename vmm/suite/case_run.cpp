@@ -124,10 +124,10 @@ void Running::end_child(Clock::time_point now) {
 
 int Running::to_the_end() {
   bool ended = false;
-  while (!ended || child_.output() || child_.errors()) {
+  while (!ended || child_.output() || child_.errors() || (script_.busy() && !stopped_)) {
     const auto now = Clock::now();
+    if (!ended || script_.busy()) script_.advance(now);
     if (!ended) {
-      script_.advance(now);
       if (setting_.stop) stopped_ = true;
       if (script_.state() == ScriptRun::State::kPowerOff) powered_off_ = true;
       if (stopped_ || powered_off_ || script_.state() == ScriptRun::State::kFailed) end_child(now);
@@ -139,10 +139,14 @@ int Running::to_the_end() {
     }
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(script_.deadline() - now);
     const auto wait = std::clamp<std::chrono::milliseconds>(left, std::chrono::milliseconds(1), kLook);
-    std::array<pollfd, 4> ready = {pollfd{child_.output().get(), POLLIN, 0}, pollfd{child_.errors().get(), POLLIN, 0},
+    // Nothing more is read while patterns have not looked at what there is.
+    const bool busy = !stopped_ && script_.busy();
+    std::array<pollfd, 4> ready = {pollfd{busy ? -1 : child_.output().get(), POLLIN, 0},
+                                   pollfd{child_.errors().get(), POLLIN, 0},
                                    pollfd{ended ? -1 : child_.ended_fd(), POLLIN, 0},
                                    pollfd{input_.empty() ? -1 : child_.input().get(), POLLOUT, 0}};
-    ::poll(ready.data(), ready.size(), asked_ ? static_cast<int>(kLook.count()) : static_cast<int>(wait.count()));
+    const auto patience = busy ? std::chrono::milliseconds(0) : asked_ ? kLook : wait;
+    ::poll(ready.data(), ready.size(), static_cast<int>(patience.count()));
     if (ready[0].revents != 0) {
       read(child_.output(), [this](std::span<const std::byte> bytes) {
         log_.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
@@ -157,6 +161,7 @@ int Running::to_the_end() {
     }
     // Its output is read to the end of it, unless a process that it left behind holds the pipe.
     if (ready[2].revents != 0) ended = true;
+    if (busy) continue;
     if (ended && ready[0].revents == 0 && ready[1].revents == 0) break;
   }
   script_.end(Clock::now());

@@ -8,10 +8,16 @@ namespace sevisor::suite {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // After a forbidden line: so that what the guest says next is seen, and a step may expect that very line.
 constexpr auto kAfterAlarm = std::chrono::seconds(2);
 // Output that no step looks at is kept up to here, bytes; of more the oldest half is dropped.
 constexpr std::size_t kMaxUnread = 4 << 20;
+
+// Bytes that patterns look at in one go, and real time after which the caller has its turn.
+constexpr std::size_t kLookAtOnce = 16;
+constexpr auto kLookFor = std::chrono::milliseconds(100);
 
 double seconds_of(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
@@ -50,14 +56,25 @@ void ScriptRun::start_step(Time now) {
   if (const auto* expect = std::get_if<ExpectStep>(&test_.steps[step_].action)) expect_.emplace(expect->pattern);
 }
 
+// Looks for what the step expects in what is unread, as long as it may, and drops what it has looked at.
+bool ScriptRun::expected_comes() {
+  std::optional<std::size_t> used;
+  std::size_t at = 0;
+  while (!used && at < unread_.size() && (at == 0 || Clock::now() < look_until_)) {
+    const std::size_t size = std::min(kLookAtOnce, unread_.size() - at);
+    used = expect_->feed(std::span(unread_).subspan(at, size));
+    at += used.value_or(size);
+  }
+  unread_.erase(unread_.begin(), unread_.begin() + static_cast<std::ptrdiff_t>(at));
+  return used.has_value();
+}
+
 // Goes through steps until one has to wait.
 void ScriptRun::go_on(Time now) {
   while (state_ == State::kSteps) {
     const auto& action = test_.steps[step_].action;
     if (expect_) {
-      const auto used = expect_->feed(unread_);
-      unread_.erase(unread_.begin(), used ? unread_.begin() + static_cast<std::ptrdiff_t>(*used) : unread_.end());
-      if (!used) return;
+      if (!expected_comes()) return;
       raised_.reset();  // what came up to here was waited for
     } else if (const auto* send = std::get_if<SendStep>(&action)) {
       input_ += send->text;
@@ -93,21 +110,37 @@ void ScriptRun::watch(std::span<const std::byte> output, Time now) {
   console_.add(output.subspan(first_match));
 }
 
+void ScriptRun::look(Time now) {
+  if (!waits()) {
+    console_.add(pending_);
+    pending_.clear();
+    return;
+  }
+  look_until_ = Clock::now() + kLookFor;
+  std::size_t at = 0;
+  do {
+    const auto piece = std::span(pending_).subspan(at, std::min(kLookAtOnce, pending_.size() - at));
+    at += piece.size();
+    if (!piece.empty()) watch(piece, now);
+    if (state_ == State::kSteps) unread_.insert(unread_.end(), piece.begin(), piece.end());
+    if (unread_.size() > kMaxUnread) unread_.erase(unread_.begin(), unread_.begin() + kMaxUnread / 2);
+    go_on(now);
+  } while (at < pending_.size() && Clock::now() < look_until_);
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
 void ScriptRun::take(std::span<const std::byte> output, Time now) {
   if (!output.empty()) {
     silent_ = false;
     last_output_ = now;
-    watch(output, now);
-    if (state_ == State::kSteps) unread_.insert(unread_.end(), output.begin(), output.end());
-    if (unread_.size() > kMaxUnread) unread_.erase(unread_.begin(), unread_.begin() + kMaxUnread / 2);
+    pending_.insert(pending_.end(), output.begin(), output.end());
   }
-  go_on(now);
   advance(now);
 }
 
 void ScriptRun::advance(Time now) {
-  go_on(now);
-  if (state_ != State::kSteps && state_ != State::kToTheEnd) return;
+  look(now);
+  if (!waits()) return;
   if (raised_ && now - raised_->at >= kAfterAlarm) {
     end(now);
     return;
@@ -134,7 +167,7 @@ void ScriptRun::advance(Time now) {
 }
 
 void ScriptRun::end(Time now) {
-  if (!raised_ || (state_ != State::kSteps && state_ != State::kToTheEnd)) return;
+  if (!raised_ || !waits()) return;
   fail(fmt::format("the guest printed a line that matches /{}/, {}", raised_->pattern, where()), now);
   if (const auto line = console_.line(raised_->line)) details_.insert(details_.begin(), "the line: " + *line);
 }

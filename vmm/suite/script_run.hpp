@@ -28,9 +28,12 @@ class ScriptRun {
   // `test` must outlive this object.
   ScriptRun(const Case& test, Time start);
 
-  // What the guest printed; then what is to be done at `now`.
+  // What the guest printed; then what is to be done at `now`. Looking at output ends after kLookFor of real time:
+  // whatever the patterns, time limits hold. What is left is looked at by the next advance().
   void take(std::span<const std::byte> output, Time now);
   void advance(Time now);
+  // Whether output is left to be looked at.
+  [[nodiscard]] bool busy() const noexcept { return waits() && (!pending_.empty() || (expect_ && !unread_.empty())); }
   // The guest has ended: what was still to come will not.
   void end(Time now);
 
@@ -57,8 +60,11 @@ class ScriptRun {
     Time at;
   };
 
+  [[nodiscard]] bool waits() const noexcept { return state_ == State::kSteps || state_ == State::kToTheEnd; }
+  void look(Time now);
   void watch(std::span<const std::byte> output, Time now);
   void go_on(Time now);
+  [[nodiscard]] bool expected_comes();
   void start_step(Time now);
   void fail(std::string failure, Time now);
   [[nodiscard]] std::string where() const;
@@ -70,7 +76,9 @@ class ScriptRun {
   State state_ = State::kSteps;
   std::size_t step_ = 0;
   std::optional<vmm::ExpectMatcher> expect_;  // of an expect step
+  std::vector<std::byte> pending_;            // what the guest printed and nothing has looked at
   std::vector<std::byte> unread_;             // what no expect step has looked at
+  std::chrono::steady_clock::time_point look_until_;
   std::string input_;
   std::vector<Alarm> alarms_;
   std::optional<Raised> raised_;

@@ -15,7 +15,7 @@ namespace sevisor::suite {
 using Milliseconds = std::chrono::milliseconds;
 
 struct ExpectStep {
-  std::string pattern;  // ECMAScript; matches anywhere in a line of the console
+  std::string pattern;  // RE2's syntax; matches anywhere in a line of the console
   std::optional<Milliseconds> timeout;
 };
 struct SendStep {

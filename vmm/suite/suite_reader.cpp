@@ -231,13 +231,11 @@ Milliseconds Reader::seconds(const YAML::Node& node, std::string_view key) const
 }
 
 std::string Reader::pattern(const YAML::Node& node, std::string_view key) const {
-  std::string value = text(node, key);
-  if (value.empty()) refuse(node.Mark(), fmt::format("'{}' is empty, which matches anything", key));
+  std::string value = some_text(node, key);
   try {
     (void)vmm::ExpectMatcher(value);
   } catch (const Error& error) {
-    refuse(node.Mark(), fmt::format("'{}' is no regular expression: {}", key, error.came_back()),
-           "ECMAScript syntax; a backslash before a special character takes it as it is.");
+    refuse(node.Mark(), fmt::format("'{}' cannot be matched: {}", key, error.came_back()), error.advice());
   }
   return value;
 }
