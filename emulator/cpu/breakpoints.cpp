@@ -45,7 +45,7 @@ void Core::look_at_breakpoints() noexcept {
 }
 
 void Core::note_access(std::uint64_t va, std::size_t size, bool write) noexcept {
-  if (!long_mode) va &= 0xffff'ffff;
+  if (!code64) va &= 0xffff'ffff;
   for (unsigned i = 0; i < kBreakpoints; ++i) {
     const Breakpoint b{armed_dr7(), i};
     const bool watched = b.kind() == kReadsAndWrites || (write && b.kind() == kWrites);

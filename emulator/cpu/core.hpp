@@ -129,7 +129,7 @@ struct Core final : PageObserver {
   VirtualClock& clock;
   // Supervisor; user; supervisor with SMAP suspended (RFLAGS.AC); one that stays empty, while
   // alignment is checked or a breakpoint is on data: each access goes through access.cpp.
-  std::array<Tlb, 4> tlbs;
+  std::array<Tlb, 5> tlbs;
   bool alignment_checked = false;  // at CPL 3 with CR0.AM and RFLAGS.AC
   bool breakpoints_armed = false;  // DR7 enables one or more
   bool watching = false;           // one of them is on data
@@ -257,7 +257,7 @@ struct Core final : PageObserver {
   [[nodiscard]] bool aligned(std::uint64_t va, std::size_t size) noexcept;
   // After resolve() has failed: is it for the bus to answer?
   [[nodiscard]] bool on_bus(bool supervisor) const noexcept { return bus != nullptr && fault_info.npf && !supervisor; }
-  [[nodiscard]] std::byte* resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept;
+  [[nodiscard]] std::byte* resolve(std::uint64_t sum, std::size_t size, Access access, bool supervisor) noexcept;
   [[nodiscard]] bool read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept;
   [[nodiscard]] bool write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept;
   [[nodiscard]] bool probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noexcept;

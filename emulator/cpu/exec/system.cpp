@@ -71,8 +71,9 @@ bool select_vmmcall(Insn& insn, Op& op) {
 
 const Op* op_invlpg(Core& core, const Op* op) {
   if (core.cpl != 0) return core.fault(kVectorGp, 0);
-  const std::uint64_t va = core.address(op);
+  std::uint64_t va = core.address(op);
   const std::uint64_t next = core.rip_after(op);
+  if (!core.code64) va &= 0xffff'ffff;
   if (!core.long_mode || canonical(va)) core.invalidate_page(va);
   return core.leave_at(next);
 }

@@ -20,8 +20,11 @@ std::size_t in_page(std::uint64_t va, std::size_t size) {
   return std::min<std::size_t>(size, kPageSize - (va & kPageMask));
 }
 
-// Linear addresses are 32 bits wide outside long mode.
-std::uint64_t wrap(const Core& core, std::uint64_t va) { return core.long_mode ? va : va & 0xffffffff; }
+// Linear addresses of a program are 32 bits wide but in 64-bit code (APM vol. 2, 4.5.3 and 1.2.3: i386 programs have
+// their thread's data at negative offsets from GS); those of the processor's own accesses are so outside long mode.
+std::uint64_t wrap(const Core& core, std::uint64_t va, bool supervisor) {
+  return (supervisor ? core.long_mode : core.code64) ? va : va & 0xffffffff;
+}
 
 }  // namespace
 
@@ -33,10 +36,11 @@ bool Core::no_memory(std::uint64_t gpa, std::uint32_t error) noexcept {
   return false;
 }
 
-// The host address of `va`, after all checks; nullptr with the fault noted. A write that finds code drops it.
-// `size` bytes lie within the page.
-std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool supervisor) noexcept {
+// The host address of `sum`, base plus offset, after all checks; nullptr with the fault noted. A write that finds code
+// drops it. `size` bytes lie within the page.
+std::byte* Core::resolve(std::uint64_t sum, std::size_t size, Access access, bool supervisor) noexcept {
   return_units(vec);  // opening a page may run any code
+  const std::uint64_t va = wrap(*this, sum, supervisor);
   Translation t;
   if (!translate(va, access, supervisor, t)) return nullptr;
   const OpenPage page = memory.open(t.gpa.page(), t.view);
@@ -69,21 +73,21 @@ std::byte* Core::resolve(std::uint64_t va, std::size_t size, Access access, bool
     writable = writable && (*page.flags & kPageLogged) == 0;
   }
   // Implicit accesses have other rights than the TLB's privilege.
-  if (keep && !supervisor && !alignment_checked && !watching) {
-    const std::uint64_t tag = va & ~kPageMask;
+  if (keep && !supervisor && !alignment_checked && !watching && (code64 || !long_mode || cpl == 3)) {
+    // By the sum before it was cut: that is what the next access looks up. 64-bit code has a TLB of its own.
+    const std::uint64_t tag = sum & ~kPageMask;
     host_pages.set(host_page_bit(page.host));
-    tlb->at(va) = TlbEntry{.read_tag = tag,
-                           .write_tag = writable ? tag : Tlb::kNoPage,
-                           .addend = reinterpret_cast<std::uintptr_t>(page.host) - tag,
-                           .global = t.global,
-                           .shift = t.shift};
+    tlb->at(sum) = TlbEntry{.read_tag = tag,
+                            .write_tag = writable ? tag : Tlb::kNoPage,
+                            .addend = reinterpret_cast<std::uintptr_t>(page.host) - tag,
+                            .global = t.global,
+                            .shift = t.shift};
   }
   return page.host + offset;
 }
 
 bool Core::read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool supervisor) noexcept {
   while (size != 0) {
-    va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
     const std::byte* from = resolve(va, piece, Access::kRead, supervisor);
     if (from != nullptr) {
@@ -104,7 +108,6 @@ bool Core::read_pieces(std::uint64_t va, std::byte* out, std::size_t size, bool 
 
 bool Core::probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noexcept {
   while (size != 0) {
-    va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
     if (resolve(va, piece, Access::kWrite, supervisor) == nullptr && !on_bus(supervisor)) return false;
     va += piece;
@@ -115,9 +118,8 @@ bool Core::probe_pieces(std::uint64_t va, std::size_t size, bool supervisor) noe
 
 bool Core::write_pieces(std::uint64_t va, const std::byte* in, std::size_t size, bool supervisor) noexcept {
   // Nothing may be written if the second page faults.
-  if (in_page(wrap(*this, va), size) != size && !probe_pieces(va, size, supervisor)) return false;
+  if (in_page(va, size) != size && !probe_pieces(va, size, supervisor)) return false;
   while (size != 0) {
-    va = wrap(*this, va);
     const std::size_t piece = in_page(va, size);
     std::byte* to = resolve(va, piece, Access::kWrite, supervisor);
     if (to != nullptr) {
@@ -169,7 +171,7 @@ bool Core::write_system(std::uint64_t va, const void* in, std::size_t size) noex
 }
 
 const std::byte* Core::fetch_page(std::uint64_t va, std::uint8_t*& page_flags) {
-  va = wrap(*this, va);
+  va = wrap(*this, va, false);
   const std::uint64_t page_va = va & ~kPageMask;
   FetchEntry& e = fetches[(va >> 12) & (kFetchEntries - 1)];
   if (e.page == page_va && e.key == jump_key) {

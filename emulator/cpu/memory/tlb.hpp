@@ -33,10 +33,15 @@ class Tlb {
       if (!e.global) e.read_tag = e.write_tag = kNoPage;
     }
   }
-  // INVLPG: all pieces of the page that holds `va`.
+  // INVLPG: all pieces of the page that holds `va`. Outside 64-bit code a tag is base plus offset, which has a bit more
+  // than the address.
   void flush_page(std::uint64_t va) noexcept {
+    constexpr std::uint64_t kAddress = 0xffffffff;
     for (TlbEntry& e : entries_) {
-      if (e.read_tag != kNoPage && ((e.read_tag ^ va) >> e.shift) == 0) e.read_tag = e.write_tag = kNoPage;
+      if (e.read_tag == kNoPage) continue;
+      const bool sum = e.read_tag >> 33 == 0;
+      const std::uint64_t difference = (e.read_tag ^ va) & (sum ? kAddress : ~std::uint64_t{0});
+      if (difference >> e.shift == 0) e.read_tag = e.write_tag = kNoPage;
     }
   }
   // Entries that point into the host page.

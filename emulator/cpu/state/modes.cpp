@@ -13,6 +13,7 @@ constexpr std::size_t kSupervisorTlb = 0;
 constexpr std::size_t kUserTlb = 1;
 constexpr std::size_t kSupervisorAcTlb = 2;
 constexpr std::size_t kEmptyTlb = 3;
+constexpr std::size_t kCompatibilityTlb = 4;  // CPL 3 in compatibility mode: its tags are sums that are still to be cut
 
 // A segment whose whole 4 GiB may be read and written needs no check at its accesses.
 bool flat(const Segment& s) {
@@ -26,8 +27,11 @@ bool flat(const Segment& s) {
 
 void Core::select_tlb() noexcept {
   alignment_checked = cpl == 3 && (cr0 & kCr0Am) != 0 && (system_flags & kFlagAc) != 0;
-  if (alignment_checked || watching) {
+  const bool compatibility = long_mode && !code64;
+  if (alignment_checked || watching || (compatibility && cpl != 3)) {
     tlb = &tlbs[kEmptyTlb];
+  } else if (compatibility) {
+    tlb = &tlbs[kCompatibilityTlb];
   } else if (cpl == 3) {
     tlb = &tlbs[kUserTlb];
   } else if ((cr4 & kCr4Smap) != 0 && (system_flags & kFlagAc) != 0) {
