@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "emulator/kvm/emulated_host.hpp"
 #include "kvm/kernel_host.hpp"
+#include "vmm/cli/distinct_files.hpp"
 #include "vmm/cli/guest_description.hpp"
 #include "vmm/doctor/host_checks.hpp"
 #include "vmm/run/report_file.hpp"
@@ -32,8 +33,9 @@ int examine(const CLI::App& command, const DoctorOptions& options) {
     throw Error(ExitCode::kBadUsage, fmt::format("read --host '{}'", options.host), "no such host",
                 "Choose kernel or emulated.");
   }
+  require_distinct_files(command, {}, {"--json"});
   std::optional<vmm::ReportFile> report;
-  if (command.count("--json") != 0) report.emplace(options.json);
+  if (command.count("--json") != 0) report.emplace(options.json, "--json");
 
   const doctor::Machine machine = doctor::this_machine();
   const auto host = options.host == "kernel" ? kvm::make_kernel_host() : emulator::make_emulated_host();

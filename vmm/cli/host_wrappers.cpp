@@ -9,14 +9,14 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "base/unique_fd.hpp"
+#include "base/output_file.hpp"
 
 namespace sevisor::cli {
 
 namespace {
 
 UniqueFd open_record(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
+  UniqueFd fd = open_output(path, O_TRUNC | O_APPEND, 0666);
   if (!fd) {
     throw Error(ExitCode::kBadUsage, fmt::format("write the record '{}'", path), errno_text(errno),
                 "Give a path that can be written with --record.");

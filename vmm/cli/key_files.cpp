@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/output_file.hpp"
 #include "base/unique_fd.hpp"
 #include "sev/encoding.hpp"
 
@@ -37,14 +38,6 @@ std::optional<sev::SecretBytes> decode(const sev::SecretBytes& bytes) {
   std::ranges::remove_copy_if(bytes, std::back_inserter(text), is_space);
   auto plain = sev::secret_from_base64({reinterpret_cast<const char*>(text.data()), text.size()});
   return plain && !plain->empty() ? std::move(plain) : std::nullopt;
-}
-
-void write_whole(int fd, std::span<const std::byte> bytes, const std::string& tried) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno != EINTR) throw Error(ExitCode::kBadUsage, tried, errno_text(errno));
-    if (written > 0) bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
 }
 
 }  // namespace
@@ -111,22 +104,25 @@ sev::SecretBytes read_blob_file(std::string_view what, const std::string& path, 
 
 void write_file(const std::string& path, std::span<const std::byte> bytes, Readable readable, Overwrite overwrite) {
   const std::string tried = fmt::format("write '{}'", path);
+  constexpr mode_t kMode = 0644;
+  if (overwrite == Overwrite::kYes) {
+    const int error = write_file_whole(path, bytes, readable == Readable::kAll ? kMode : 0600);
+    if (error != 0) throw Error(ExitCode::kBadUsage, tried, errno_text(error), "Give a path that can be written.");
+    return;
+  }
   std::string temporary = path + ".XXXXXX";
   const UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
   if (!fd) throw Error(ExitCode::kBadUsage, tried, errno_text(errno), "Give a path that can be written.");
   try {
-    write_whole(fd.get(), bytes, tried);
+    if (const int error = write_whole(fd.get(), bytes); error != 0) {
+      throw Error(ExitCode::kBadUsage, tried, errno_text(error));
+    }
     if (readable == Readable::kAll) {
-      constexpr mode_t kMode = 0644;
       const mode_t mask = ::umask(0);
       ::umask(mask);
       if (::fchmod(fd.get(), kMode & ~mask) != 0) throw Error(ExitCode::kBadUsage, tried, errno_text(errno));
     }
-    // link(2) never replaces, rename(2) always does.
-    if (overwrite == Overwrite::kYes) {
-      if (::rename(temporary.c_str(), path.c_str()) != 0) throw Error(ExitCode::kBadUsage, tried, errno_text(errno));
-      return;
-    }
+    // link(2) never replaces.
     if (::link(temporary.c_str(), path.c_str()) != 0) {
       if (errno == EEXIST) {
         throw Error(ExitCode::kBadUsage, tried, "it exists already", "Use another name, or --force to replace it.");

@@ -1,12 +1,16 @@
 // The command line: one file a subcommand.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -29,6 +33,8 @@
 namespace {
 
 using sevisor::ExitCode;
+
+constexpr int kSignalExitBase = 128;  // as shells report a death by signal
 
 // An error is one line, whatever the user's text in it holds.
 std::string one_line(std::string text) {
@@ -105,15 +111,36 @@ int main_or_throw(int argc, char** argv) {
   return given()->run();
 }
 
-}  // namespace
+// What was said must have arrived: a digest or a verdict that a full disk swallowed is none.
+int fail_to_say(int error_number) {
+  // A reader that went away, as head(1) does, is no error of this program: it ends as by SIGPIPE, which some commands
+  // ignore.
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  if (::poll(&output, 1, 0) > 0 && (output.revents & (POLLERR | POLLHUP)) != 0) return kSignalExitBase + SIGPIPE;
+  return fail(ExitCode::kBadUsage,
+              fmt::format("write to standard output: {}",
+                          error_number != 0 ? sevisor::errno_text(error_number) : "not all of it was taken"));
+}
 
-int main(int argc, char** argv) {
-  open_standard_descriptors();
+int run(int argc, char** argv) {
   try {
     return main_or_throw(argc, argv);
+  } catch (const std::system_error& error) {
+    // fmt::print() throws when standard output takes no more.
+    return std::ferror(stdout) != 0 ? fail_to_say(error.code().value()) : fail(ExitCode::kCrash, error.what());
   } catch (const sevisor::Error& error) {
     return fail(error.exit_code(), error.what());
   } catch (const std::exception& error) {
     return fail(ExitCode::kCrash, error.what());
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  open_standard_descriptors();
+  const int exit_code = run(argc, argv);
+  errno = 0;
+  const bool all_said = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  return all_said || exit_code != 0 ? exit_code : fail_to_say(errno);
 }

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "vmm/boot/initrd.hpp"
 #include "vmm/boot/input_file.hpp"
 #include "vmm/boot/variable_store.hpp"
+#include "vmm/cli/distinct_files.hpp"
 #include "vmm/cli/guest_description.hpp"
 #include "vmm/cli/host_choice.hpp"
 #include "vmm/cli/log.hpp"
@@ -287,9 +289,9 @@ void add_options(CLI::App* run, RunOptions& options) {
       ->type_name("FILE");
 }
 
-int run_command(const CLI::App& command, const RunOptions& options) {
-  set_up_log(options.log_level);
-
+// `report_file`: of --json, if it is given. Returns the exit code; `reported` is set once the report is written.
+int run_guest_of(const CLI::App& command, const RunOptions& options, const std::optional<vmm::ReportFile>& report_file,
+                 bool& reported) {
   // Everything that can be wrong is looked at before a host or guest exists.
   vmm::RunConfig config;
   check_host_name(options.host);
@@ -319,8 +321,6 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   if (command.count("--expect") != 0) config.expect = options.expect;
   const std::optional<std::int64_t> rtc_time = parse_rtc(options.rtc);
   if (config.expect) vmm::check_expect(*config.expect);
-  std::optional<vmm::ReportFile> report_file;
-  if (command.count("--json") != 0) report_file.emplace(options.json);
   vmm::RecentEvents recent;
   kvm::Observers observers;
   observers.add(recent);
@@ -354,7 +354,7 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   if (config.kernel != nullptr) config.kernel_hashes = wants_kernel_hashes(options, config.firmware);
   read_session(options.owner, config);
   std::optional<vmm::ReportFile> launch_file;
-  if (command.count("--launch-report") != 0) launch_file.emplace(options.owner.launch_report);
+  if (command.count("--launch-report") != 0) launch_file.emplace(options.owner.launch_report, "--launch-report");
 
   vmm::ReportContents report{
       .host = {}, .policy = config.policy, .cpus = config.vcpus, .cpu_type = options.cpu_type, .launch = {}};
@@ -403,10 +403,49 @@ int run_command(const CLI::App& command, const RunOptions& options) {
   }
   const std::vector<std::string> history = outcome.vcpu ? recent.describe(*outcome.vcpu) : std::vector<std::string>{};
   report_end(outcome, history);
-  wrapped.finish();
-  if (trace) trace->finish();
+  // The report is written whatever else is lost, and says so.
+  std::optional<Error> lost;
+  const auto finish = [&](auto& output) {
+    try {
+      output.finish();
+    } catch (const Error& error) {
+      if (!lost) outcome = {error.exit_code(), fmt::format("{}, but: {}", outcome.reason, error.what())};
+      lost = error;
+    }
+  };
+  finish(wrapped);
+  if (trace) finish(*trace);
   if (report_file) report_file->write(vmm::json_report(report, outcome, history, checker ? &findings : nullptr));
+  reported = true;
+  if (lost) throw *lost;
   return outcome.code;
+}
+
+// A report that an earlier run has left would be taken for this run's.
+void report_failure(const vmm::ReportFile& file, const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  const ExitCode code = known != nullptr ? known->exit_code() : ExitCode::kCrash;
+  try {
+    file.write(vmm::json_failure_report({code, error.what()}));
+  } catch (const Error& second) {
+    if (std::string_view(second.what()) != error.what()) spdlog::error("{}", second.what());
+  }
+}
+
+int run_command(const CLI::App& command, const RunOptions& options) {
+  set_up_log(options.log_level);
+  require_distinct_files(
+      command, {"--kernel", "--initrd", "--firmware", "--dh-cert", "--session", "--secret-header", "--secret-payload"},
+      {"--vars", "--json", "--launch-report", "--record", "--trace", "--dump-memory"});
+  std::optional<vmm::ReportFile> report_file;
+  if (command.count("--json") != 0) report_file.emplace(options.json, "--json");
+  bool reported = false;
+  try {
+    return run_guest_of(command, options, report_file, reported);
+  } catch (const std::exception& error) {
+    if (report_file && !reported) report_failure(*report_file, error);
+    throw;
+  }
 }
 
 }  // namespace

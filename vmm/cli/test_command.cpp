@@ -18,6 +18,7 @@
 #include "base/error.hpp"
 #include "kvm/kernel_host.hpp"
 #include "vmm/cli/certificate_files.hpp"
+#include "vmm/cli/distinct_files.hpp"
 #include "vmm/cli/option_values.hpp"
 #include "vmm/launch/host_ability.hpp"
 #include "vmm/run/report_file.hpp"
@@ -143,7 +144,8 @@ bool can_draw(std::FILE* out) {
   return ::isatty(::fileno(out)) != 0 && term != nullptr && std::string_view(term) != "dumb";
 }
 
-int test(const TestOptions& options) {
+int test(const CLI::App& command, const TestOptions& options) {
+  require_distinct_files(command, {"suite"}, {"--junit", "--json"});
   const EndSignals signals;
   suite::Suite suite = suite::read_suite(options.suite, read_variables(options.set));
   for (const std::string& note : suite.notes) fmt::print(stderr, "sevisor: warning: {}\n", note);
@@ -157,8 +159,8 @@ int test(const TestOptions& options) {
                                       : static_cast<unsigned>(parse_integer("--jobs", options.jobs, 1, kMaxJobs));
   std::optional<vmm::ReportFile> junit;
   std::optional<vmm::ReportFile> json;
-  if (!options.junit.empty()) junit.emplace(options.junit);
-  if (!options.json.empty()) json.emplace(options.json);
+  if (!options.junit.empty()) junit.emplace(options.junit, "--junit");
+  if (!options.json.empty()) json.emplace(options.json, "--json");
   if (!options.logs.empty()) make_folder(options.logs);
   setting.logs = options.logs;
   setting.hosts = choose_hosts(options.host, suite);
@@ -219,7 +221,7 @@ Command add_test_command(CLI::App& app) {
   command->add_option("--json", options->json, "write the results as JSON")->type_name("FILE");
   command->add_option("--logs", options->logs, "keep a log of each case in this folder")->type_name("FOLDER");
   command->add_flag("--list", options->list, "only print the names of the cases");
-  return {command, [options] { return test(*options); }};
+  return {command, [command, options] { return test(*command, *options); }};
 }
 
 }  // namespace sevisor::cli

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/error.hpp"
+#include "vmm/cli/distinct_files.hpp"
 #include "vmm/run/report_file.hpp"
 #include "vmm/trace/trace_summary.hpp"
 
@@ -28,7 +29,8 @@ struct TraceOptions {
   std::string html;
 };
 
-int run_trace(const TraceOptions& options) {
+int run_trace(const CLI::App& command, const TraceOptions& options) {
+  require_distinct_files(command, {"FILE"}, {"--html"});
   std::optional<vmm::ReportFile> page;
   if (!options.html.empty()) page.emplace(options.html, "--html");
   std::ifstream file(options.file, std::ios::binary);
@@ -51,7 +53,7 @@ Command add_trace_command(CLI::App& app) {
   trace->footer(kFooter);
   trace->add_option("FILE", options->file, "the trace")->required()->type_name("");
   trace->add_option("--html", options->html, "write one page with plots, which needs nothing else")->type_name("FILE");
-  return {trace, [options] { return run_trace(*options); }};
+  return {trace, [trace, options] { return run_trace(*trace, *options); }};
 }
 
 }  // namespace sevisor::cli

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <exception>
 #include <fmt/format.h>
 #include <poll.h>
@@ -58,6 +59,10 @@ bool ConsoleOutput::write_chunk(std::span<const std::byte> chunk) {
     const ssize_t written = ::write(fd_, chunk.data(), std::min<std::size_t>(chunk.size(), 4096));
     if (written >= 0) {
       chunk = chunk.subspan(static_cast<std::size_t>(written));
+    } else if (errno == EPIPE) {  // as in `| head -1`: what the signal would have done, with an orderly end
+      constexpr int kSignalExitBase = 128;
+      state_.end({kSignalExitBase + SIGPIPE, "the reader of standard output went away (SIGPIPE)"});
+      return false;
     } else if (errno != EINTR && errno != EAGAIN) {
       state_.end({ExitCode::kBadUsage, fmt::format("write the console to standard output: {}", errno_text(errno))});
       return false;

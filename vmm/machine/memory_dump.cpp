@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/output_file.hpp"
 
 namespace sevisor::vmm {
 
@@ -26,7 +27,7 @@ constexpr std::size_t kPage = 4096;
 
 MemoryDump::MemoryDump(std::string path) : path_(std::move(path)) {
   constexpr mode_t kOwnerOnly = 0600;  // a guest's memory is nobody else's business
-  fd_ = UniqueFd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kOwnerOnly));
+  fd_ = open_output(path_, O_TRUNC, kOwnerOnly);
   if (!fd_) refuse(path_, errno_text(errno));
 }
 

@@ -36,6 +36,10 @@ std::string text_of(const nlohmann::ordered_json& report) {
 
 std::string json_launch_report(const ReportContents& contents) { return text_of(launch_of(contents)); }
 
+std::string json_failure_report(const Outcome& outcome) {
+  return text_of({{"exit", {{"code", outcome.code}, {"reason", outcome.reason}}}});
+}
+
 std::string json_report(const ReportContents& contents, const Outcome& outcome, const std::vector<std::string>& history,
                         const std::vector<Finding>* findings) {
   nlohmann::ordered_json report = launch_of(contents);

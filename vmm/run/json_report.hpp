@@ -25,7 +25,9 @@ struct ReportContents {
 [[nodiscard]] std::string json_report(const ReportContents& contents, const Outcome& outcome,
                                       const std::vector<std::string>& history = {},
                                       const std::vector<Finding>* findings = nullptr);
-// The same before the guest has run: without "exit".
+// Of a run that came to no guest, or was broken off: "exit" alone.
+[[nodiscard]] std::string json_failure_report(const Outcome& outcome);
+// The same as json_report() before the guest has run: without "exit".
 [[nodiscard]] std::string json_launch_report(const ReportContents& contents);
 
 }  // namespace sevisor::vmm

@@ -1,83 +1,63 @@
 #include "vmm/run/report_file.hpp"
 
 #include <cerrno>
-#include <cstdlib>
+#include <cstdio>
 #include <fcntl.h>
+#include <filesystem>
 #include <fmt/format.h>
-#include <string_view>
+#include <span>
 #include <sys/stat.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
 #include "base/error.hpp"
-#include "base/unique_fd.hpp"
+#include "base/output_file.hpp"
 
 namespace sevisor::vmm {
 
 namespace {
+
+constexpr mode_t kReadableByAll = 0644;  // less the user's mask
+constexpr int kMostLinks = 40;           // as the kernel follows
 
 [[noreturn]] void refuse(const std::string& path, const std::string& option, std::string came_back) {
   throw Error(ExitCode::kBadUsage, fmt::format("write the report '{}'", path), std::move(came_back),
               fmt::format("Give a path that can be written with {}.", option));
 }
 
-std::string folder_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-void write_whole(int fd, std::string_view text, const std::string& path, const std::string& option) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno != EINTR) refuse(path, option, errno_text(errno));
-    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
 }  // namespace
-
-bool ReportFile::is_special() const {
-  struct stat status {};
-  return ::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
-}
 
 ReportFile::ReportFile(std::string path, std::string option) : path_(std::move(path)), option_(std::move(option)) {
   if (path_.empty()) refuse(path_, option_, "the path is empty");
-  struct stat status {};
-  if (::stat(path_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) refuse(path_, option_, "it is a directory");
-  if (is_special()) {
-    if (::access(path_.c_str(), W_OK) != 0) refuse(path_, option_, errno_text(errno));
+  if (const auto number = descriptor_named(path_)) {
+    const int flags = ::fcntl(*number, F_GETFL);
+    if (flags < 0) refuse(path_, option_, errno_text(errno));
+    if ((flags & O_ACCMODE) == O_RDONLY) refuse(path_, option_, errno_text(EACCES));
     return;
   }
-  // A nameless file in the folder shows whether one can be made there, and is gone whatever happens to this process.
-  const std::string folder = folder_of(path_);
-  const UniqueFd probe(::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
-  if (!probe && (errno == EOPNOTSUPP || errno == EISDIR) && ::access(folder.c_str(), W_OK | X_OK) == 0) return;
-  if (!probe) refuse(path_, option_, errno_text(errno));
+  struct stat status {};
+  const bool there = ::stat(path_.c_str(), &status) == 0;
+  if (there && S_ISDIR(status.st_mode)) refuse(path_, option_, "it is a directory");
+  if (can_be_replaced(path_)) return;
+  const int error_number = errno;
+  if (there && ::access(path_.c_str(), W_OK) != 0) refuse(path_, option_, errno_text(errno));
+  if (there) return;
+  if (::lstat(path_.c_str(), &status) != 0) refuse(path_, option_, errno_text(error_number));
+  // A symbolic link to nothing yet: what it leads to will be made.
+  std::filesystem::path target = path_;
+  std::error_code error;
+  for (int links = 0; links < kMostLinks && std::filesystem::is_symlink(target, error); ++links) {
+    target = target.parent_path() / std::filesystem::read_symlink(target, error);
+  }
+  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) refuse(path_, option_, errno_text(errno));
 }
 
 void ReportFile::write(const std::string& text) const {
-  if (is_special()) {
-    const UniqueFd fd(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
-    if (!fd) refuse(path_, option_, errno_text(errno));
-    write_whole(fd.get(), text, path_, option_);
-    return;
-  }
-  std::string temporary = path_ + ".XXXXXX";
-  const UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd) refuse(path_, option_, errno_text(errno));
-  try {
-    write_whole(fd.get(), text, path_, option_);
-    constexpr mode_t kReadableByAll = 0644;  // mkostemp makes it private; less the user's mask
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(fd.get(), kReadableByAll & ~mask) != 0) refuse(path_, option_, errno_text(errno));
-    if (::rename(temporary.c_str(), path_.c_str()) != 0) refuse(path_, option_, errno_text(errno));
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
+  (void)std::fflush(stdout);  // what was said before stands before, where both go to one place
+  const int error = write_file_whole(path_, std::as_bytes(std::span(text)), kReadableByAll);
+  if (error != 0) refuse(path_, option_, errno_text(error));
 }
 
 }  // namespace sevisor::vmm

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/error.hpp"
+#include "base/output_file.hpp"
 #include "vmm/suite/child_process.hpp"
 #include "vmm/suite/owner_check.hpp"
 #include "vmm/suite/script_run.hpp"
@@ -61,13 +63,30 @@ std::string quoted(const std::string& word) {
   return result + "'";
 }
 
+// A case's log, if it has one.
+class CaseLog {
+ public:
+  explicit CaseLog(const std::string& path) {
+    if (path.empty()) return;
+    fd_ = open_output(path, O_TRUNC, 0666);
+    if (!fd_) error_number_ = errno;
+  }
+  void write(std::string_view text) {
+    if (fd_ && error_number_ == 0) error_number_ = write_whole(fd_.get(), std::as_bytes(std::span(text)));
+  }
+  // errno of what was lost first; 0: it is whole, or none is kept.
+  [[nodiscard]] int error_number() const noexcept { return error_number_; }
+
+ private:
+  UniqueFd fd_;
+  int error_number_ = 0;
+};
+
 // The run of `sevisor` that a case is, from its start to its end.
 class Running {
  public:
   Running(const Case& test, const CaseSetting& setting, const std::vector<std::string>& arguments)
-      : setting_(setting), child_(arguments), script_(test, Clock::now()) {
-    if (!setting.log.empty()) log_.open(setting.log, std::ios::binary | std::ios::trunc);
-  }
+      : setting_(setting), log_(setting.log), child_(arguments), script_(test, Clock::now()) {}
 
   // Until the child has ended and all it said is read. Returns its exit code.
   int to_the_end();
@@ -76,7 +95,7 @@ class Running {
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
   [[nodiscard]] bool powered_off() const noexcept { return powered_off_; }
   [[nodiscard]] const std::string& said() const noexcept { return said_; }
-  [[nodiscard]] std::ofstream& log() noexcept { return log_; }
+  [[nodiscard]] CaseLog& log() noexcept { return log_; }
 
  private:
   void read(UniqueFd& fd, const std::function<void(std::span<const std::byte>)>& take);
@@ -84,9 +103,9 @@ class Running {
   void end_child(Clock::time_point now);
 
   const CaseSetting& setting_;
+  CaseLog log_;
   ChildProcess child_;
   ScriptRun script_;
-  std::ofstream log_;
   std::string input_;
   std::string said_;
   bool stopped_ = false;
@@ -149,8 +168,7 @@ int Running::to_the_end() {
     ::poll(ready.data(), ready.size(), static_cast<int>(patience.count()));
     if (ready[0].revents != 0) {
       read(child_.output(), [this](std::span<const std::byte> bytes) {
-        log_.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-        log_.flush();
+        log_.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
         script_.take(bytes, Clock::now());
       });
     }
@@ -247,7 +265,8 @@ void run_child(const Case& test, const CaseSetting& setting, CaseResult& result)
                                                             : end_without_report(result.exit_code, running.said());
   judge(test, running, result);
   // A guest that never was has no measurement; one that failed may have failed because it is another.
-  if (owner && !report.empty() && (result.verdict == Verdict::kPassed || result.verdict == Verdict::kFailed)) {
+  if (owner && !could_not_run(result.exit_code) &&
+      (result.verdict == Verdict::kPassed || result.verdict == Verdict::kFailed)) {
     if (const auto why = owner->why_not(report, *test.launch_digest)) {
       if (result.verdict == Verdict::kFailed) result.details.insert(result.details.begin(), "and: " + result.summary);
       result.verdict = Verdict::kFailed;
@@ -258,9 +277,16 @@ void run_child(const Case& test, const CaseSetting& setting, CaseResult& result)
     }
   }
   if (result.verdict != Verdict::kPassed) result.last_lines = running.script().console().last(kLastLines);
-  if (running.log()) {
-    running.log() << fmt::format("\n--- sevisor said ---\n{}--- {}: {}{}{} ---\n", running.said(), test.name,
-                                 verdict_name(result.verdict), result.summary.empty() ? "" : ": ", result.summary);
+  running.log().write(fmt::format("\n--- sevisor said ---\n{}--- {}: {}{}{} ---\n", running.said(), test.name,
+                                  verdict_name(result.verdict), result.summary.empty() ? "" : ": ", result.summary));
+  if (const int error_number = running.log().error_number(); error_number != 0) {
+    const std::string lost = fmt::format("its log could not be written: {}", errno_text(error_number));
+    if (result.verdict == Verdict::kPassed) {
+      result.verdict = Verdict::kError;
+      result.summary = lost;
+    } else {
+      result.details.push_back(lost);
+    }
   }
 }
 

@@ -74,8 +74,9 @@ void Progress::finished(std::size_t id, const CaseResult& result) {
   const std::string title = running_[id].title;
   running_.erase(id);
   ++done_;
-  fmt::print(out_, "{}{}{} [{}/{}] {} ({:.1f} s)\n{}", live_ ? colour_of(result.verdict) : "", label_of(result.verdict),
-             live_ ? "\x1b[0m" : "", done_, total_, title, result.seconds, failure_text(result));
+  print(fmt::format("{}{}{} [{}/{}] {} ({:.1f} s)\n{}", live_ ? colour_of(result.verdict) : "",
+                    label_of(result.verdict), live_ ? "\x1b[0m" : "", done_, total_, title, result.seconds,
+                    failure_text(result)));
   (void)std::fflush(out_);
   draw();
 }
@@ -91,8 +92,11 @@ void Progress::finish() {
   live_ = false;
 }
 
+// Of what is lost the program learns at its end, by ferror(3): a thread of a case is no place to throw.
+void Progress::print(const std::string& text) const { (void)std::fwrite(text.data(), 1, text.size(), out_); }
+
 void Progress::erase() {
-  if (drawn_ > 0) fmt::print(out_, "\x1b[{}A\r\x1b[J", drawn_);
+  if (drawn_ > 0) print(fmt::format("\x1b[{}A\r\x1b[J", drawn_));
   drawn_ = 0;
 }
 
@@ -105,7 +109,7 @@ void Progress::draw() {
     const double seconds = std::chrono::duration<double>(now - run.start).count();
     const std::string line =
         fmt::format("  ... {} {:.0f} s{}{}", run.title, seconds, run.what.empty() ? "" : ", ", run.what);
-    fmt::print(out_, "{}\n", line.substr(0, width - 1));
+    print(line.substr(0, width - 1) + '\n');
     ++drawn_;
   }
   (void)std::fflush(out_);

@@ -35,6 +35,7 @@ class Progress {
   };
 
   void draw();
+  void print(const std::string& text) const;
   void erase();
 
   std::FILE* out_;

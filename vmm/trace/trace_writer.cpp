@@ -3,10 +3,11 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
+#include <span>
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/output_file.hpp"
 #include "vmm/trace/trace_line.hpp"
 
 namespace sevisor::vmm {
@@ -21,8 +22,7 @@ constexpr mode_t kMode = 0644;  // less the user's mask
 }
 }  // namespace
 
-TraceWriter::TraceWriter(std::string path)
-    : path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode)) {
+TraceWriter::TraceWriter(std::string path) : path_(std::move(path)), fd_(open_output(path_, O_TRUNC, kMode)) {
   if (!fd_) refuse(path_, errno);
   lines_.reserve(kBufferBytes + kBufferBytes / 8);
   lines_ = fmt::format("{{\"trace\":\"sevisor\",\"version\":{}}}\n", kTraceVersion);
@@ -51,15 +51,7 @@ void TraceWriter::finish() {
 }
 
 void TraceWriter::flush() noexcept {
-  std::string_view left = lines_;
-  while (!left.empty() && error_number_ == 0) {
-    const ssize_t written = ::write(fd_.get(), left.data(), left.size());
-    if (written >= 0) {
-      left.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno != EINTR) {
-      error_number_ = errno;
-    }
-  }
+  if (error_number_ == 0) error_number_ = write_whole(fd_.get(), std::as_bytes(std::span(lines_)));
   lines_.clear();
 }
 
