@@ -48,11 +48,15 @@ std::uint32_t parse_policy(std::string_view text) {
   return policy;
 }
 
+std::string reserved_policy_text(std::uint32_t policy) {
+  if ((policy & kPolicyReserved) == 0) return {};
+  return fmt::format("bits {:#x} of it are reserved and should be 0", policy & kPolicyReserved);
+}
+
 void require_sev_es_policy(std::uint32_t policy) {
   if (policy & kPolicyReserved) {
     throw Error(ExitCode::kBadUsage, fmt::format("use the policy {:#x} ({})", policy, policy_text(policy)),
-                fmt::format("bits {:#x} are reserved and must be 0", policy & kPolicyReserved),
-                "Clear them; 0x5 (ES|NODBG) is the default.");
+                reserved_policy_text(policy), "Clear them; 0x5 (ES|NODBG) is the default.");
   }
   if (!(policy & kPolicyEs)) {
     throw Error(ExitCode::kBadUsage, fmt::format("use the policy {:#x} ({})", policy, policy_text(policy)),

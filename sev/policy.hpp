@@ -26,6 +26,10 @@ inline constexpr std::uint32_t kDefaultPolicy = kPolicyNoDebug | kPolicyEs;
 // Decimal or 0x hexadecimal. Throws Error (kBadUsage) when it is no 32-bit number.
 [[nodiscard]] std::uint32_t parse_policy(std::string_view text);
 
+// "bits 0x40 of it are reserved and should be 0" for a policy that has some; empty for others. Platforms that take such
+// a policy have been seen, so a guest that has one can be measured and verified.
+[[nodiscard]] std::string reserved_policy_text(std::uint32_t policy);
+
 // Throws Error (kBadUsage) when reserved bits are set or the policy does not ask for SEV-ES.
 void require_sev_es_policy(std::uint32_t policy);
 

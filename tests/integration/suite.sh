@@ -39,7 +39,12 @@ cases:
   - {name: reset, fail-on: [], steps: [{expect: "login:"}]}
   - {name: wrong exit, fail-on: []}
 TEXT
-HOME=$WORK suite 1 "$WORK/bad.yaml" --json "$WORK/results.json"
+HOME=$WORK suite 1 "$WORK/bad.yaml" --json "$WORK/results.json" --junit "$WORK/bad.xml"
+if command -v xmllint >/dev/null; then
+  for report in junit bad; do
+    xmllint --noout --schema "$TESTS/../data/junit.xsd" "$WORK/$report.xml" 2>"$WORK/xmllint" || wrong "JUnit: $(cat "$WORK/xmllint")"
+  done
+fi
 console_has 'bad: 0 passed, 5 failed, 1 could not run'
 console_has 'could not run the guest \(exit code 35\): use the kernel ./etc/passwd.: it is '
 console_has 'another guest was measured: launch digest [0-9a-f]{64}, expected ba7816bf'

@@ -58,4 +58,14 @@ TEST_CASE("CPU types have QEMU's signatures") {
   CHECK(cpu_signature(find_cpu_type("EPYC-Turin")) == 0x00b00f00);
   CHECK(cpu_signature(6, 0x3a, 9) == 0x000306a9);  // no extended family below 0x10
   CHECK_THROWS(find_cpu_type("epyc"));
+  for (const auto& [name, signature] :
+       {std::pair("EPYC-v5", 0x00800f12U), std::pair("EPYC-Rome-v5", 0x00830f10U),
+        std::pair("EPYC-Milan-v3", 0x00a00f11U), std::pair("EPYC-Milan-v4", 0x00a00f11U),
+        std::pair("EPYC-Genoa-v2", 0x00a10f10U), std::pair("EPYC-Genoa-v3", 0x00a10f10U),
+        std::pair("EPYC-Turin-v1", 0x00b00f00U), std::pair("EPYC-Turin-v2", 0x00b00f00U)}) {
+    CAPTURE(name);  // QEMU 10.1 and 11
+    CHECK(cpu_signature(find_cpu_type(name)) == signature);
+  }
+  CHECK_THROWS_WITH(find_cpu_type("epyc-milan-V2"), Catch::Contains("Write it as EPYC-Milan-v2."));
+  CHECK_THROWS_WITH(find_cpu_type("EPYC-v6"), Catch::Contains("There are: EPYC, EPYC-v1"));
 }

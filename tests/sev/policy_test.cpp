@@ -25,6 +25,12 @@ TEST_CASE("a policy is read as decimal or hexadecimal") {
   }
 }
 
+TEST_CASE("reserved bits are named") {
+  CHECK(reserved_policy_text(0x7f) == "bits 0x40 of it are reserved and should be 0");
+  CHECK(reserved_policy_text(0xffff) == "bits 0xffc0 of it are reserved and should be 0");
+  CHECK(reserved_policy_text(0x3701003f).empty());
+}
+
 TEST_CASE("only policies that ask for SEV-ES and leave reserved bits alone are taken") {
   CHECK_NOTHROW(require_sev_es_policy(kDefaultPolicy));
   CHECK_NOTHROW(require_sev_es_policy(0x37010004));

@@ -126,6 +126,40 @@ TEST_CASE("AMD's machines are trusted as they are; another generation's roots do
                 "it is not so that the CEK is signed by the ASK");
 }
 
+TEST_CASE("a folder as sev-tool exports it is read: pdh.cert and cert_chain.cert") {
+  const WorkFolder folder;
+  const std::string rome = std::string(SEVISOR_SOURCE_DIR) + "/tests/data/certificates/rome/";
+  const auto joined = [&rome](std::initializer_list<const char*> names) {
+    Bytes all;
+    for (const char* name : names) {
+      const Bytes part = read_file(rome + name).value();
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  };
+  std::filesystem::create_directory(folder / "c");
+  put_file(folder / "c/pdh.cert", joined({"pdh.cert"}));
+  const Bytes chain = joined({"pek.cert", "oca.cert", "cek.cert"});
+  put_file(folder / "c/cert_chain.cert", chain);
+  put_file(folder / "roots", joined({"ask.cert", "ark.cert"}));
+  CHECK(tool(folder, {"certs", "verify", "--certs", "c", "--roots", "roots"}).code == 0);
+  CHECK(tool(folder, {"session", "--certs", "c", "--roots", "roots", "--out", "x"}).code == 0);
+  check_refused(tool(folder, {"certs", "verify", "--certs", "c"}), "--roots");
+  // AMD's file of the generation beside them.
+  put_file(folder / "c/ask_ark_rome.cert", joined({"ask.cert", "ark.cert"}));
+  CHECK(tool(folder, {"certs", "verify", "--certs", "c"}).code == 0);
+  put_file(folder / "c/ask_ark_milan.cert", joined({"ask.cert", "ark.cert"}));
+  check_refused(tool(folder, {"certs", "verify", "--certs", "c"}), "Say with --roots");
+  std::filesystem::remove(folder / "c/ask_ark_milan.cert");
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, chain.size() - 1}) {
+    put_file(folder / "c/cert_chain.cert", std::span(chain).first(size));
+    check_refused(tool(folder, {"certs", "verify", "--certs", "c"}), "cert_chain.cert");
+  }
+  put_file(folder / "c/cert_chain.cert", chain);
+  put_file(folder / "c/pdh.cert", Bytes(2083));
+  check_refused(tool(folder, {"certs", "verify", "--certs", "c"}), "PDH");
+}
+
 TEST_CASE("session writes four files, the keys for their owner alone, and replaces none unasked") {
   const WorkFolder folder;
   make_session(folder);

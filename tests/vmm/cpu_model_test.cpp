@@ -107,6 +107,16 @@ TEST_CASE("a model has the feature bits that QEMU's has") {
     }
   }
   CHECK(find_cpu_model("EPYC")->features == find_cpu_model("EPYC-v1")->features);
+  CHECK(find_cpu_model("EPYC-Genoa-v3") == nullptr);
+  // QEMU 10.1's add what guests of guests need, and nothing else that a guest here can see.
+  for (const auto& [before, name] : {std::pair("EPYC-v4", "EPYC-v5"), std::pair("EPYC-Rome-v4", "EPYC-Rome-v5"),
+                                     std::pair("EPYC-Milan-v2", "EPYC-Milan-v3")}) {
+    CAPTURE(name);
+    Features expected = find_cpu_model(before)->features;
+    CHECK(expected != find_cpu_model(name)->features);
+    expected[k8000000aEdx] |= 0x00019472;
+    CHECK(find_cpu_model(name)->features == expected);
+  }
   CHECK(find_cpu_model("EPYC-Genoa") == nullptr);
 }
 

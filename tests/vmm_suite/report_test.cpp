@@ -40,6 +40,31 @@ TEST_CASE("JUnit XML has what CI systems look for") {
   CHECK_THAT(xml, Contains(R"(<error message="no such file">)"));
 }
 
+TEST_CASE("JUnit XML is what Jenkins' xUnit plugin and GitLab take") {
+  const std::string xml = junit_report("suite", results());
+  CHECK_THAT(xml, Contains(R"(<testsuites name="suite" tests="3" failures="1" errors="1" time="4.500">)"));
+  CHECK_THAT(xml, !Contains("<testsuites name=\"suite\" tests=\"3\" failures=\"1\" errors=\"1\" skipped"));
+}
+
+TEST_CASE("whatever names and consoles hold, JUnit is well-formed XML") {
+  CaseResult bad;
+  bad.host = "emulated";
+  bad.verdict = Verdict::kFailed;
+  std::string all;
+  for (int c = 0; c < 256; ++c) all += static_cast<char>(c);
+  bad.name = "caf\xc3\xa9 \xf0\x9f\x90\xa7 ]]> \x01 \xff";
+  bad.summary = all;
+  // Cut off, too long, a surrogate, the two that are no characters, above the last one.
+  bad.last_lines = {"\xc3",         "\xc0\xaf",     "\xe0\x80\xaf",     "\xed\xa0\x80",
+                    "\xef\xbf\xbe", "\xef\xbf\xbf", "\xf4\x90\x80\x80", "\x80"};
+  const std::string xml = junit_report("a\x1b]]>\xe2\x82", {bad});
+  const std::string instead = "\xef\xbf\xbd";
+  CHECK_THAT(xml, Contains("name=\"caf\xc3\xa9 \xf0\x9f\x90\xa7 ]]&gt;  " + instead + "\""));
+  CHECK_THAT(xml, Contains("name=\"a]]&gt;" + instead) && !Contains("]]>"));
+  for (const char c : xml) CHECK((static_cast<unsigned char>(c) >= 0x20 || c == '\n'));
+  CHECK_THAT(xml, Contains("| " + instead + "&#10;    | " + instead + instead + "&#10;"));
+}
+
 TEST_CASE("the JSON report has a case's whole result") {
   const auto report = nlohmann::json::parse(json_report("suite", results()));
   CHECK(report["passed"] == 1);

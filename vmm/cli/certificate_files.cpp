@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -41,16 +42,48 @@ void read_roots(std::span<const std::byte> bytes, FoundCertificates& found) {
   }
 }
 
+// As sev-tool --pdh_cert_export writes them: PEK, OCA and CEK in one file.
+sev::PlatformCertificates from_sev_tool(const fs::path& folder) {
+  const sev::SecretBytes chain = read(folder / "cert_chain.cert");
+  if (chain.size() != sev::kPlatformCertificatesSize) {
+    refuse(fmt::format("'{}' has {} bytes, not {}", (folder / "cert_chain.cert").string(), chain.size(),
+                       sev::kPlatformCertificatesSize),
+           "Give the file as it was exported: PEK, OCA and CEK.");
+  }
+  const sev::SecretBytes pdh = read(folder / "pdh.cert");
+  (void)Certificate::parse(pdh, "PDH");  // which says what is wrong with its size
+  return sev::parse_platform_certificates(pdh, chain);
+}
+
+// "ask_ark.cert", or the file of one generation under AMD's name, as "ask_ark_rome.cert".
+std::optional<fs::path> find_roots(const fs::path& folder) {
+  if (fs::exists(folder / "ask_ark.cert")) return folder / "ask_ark.cert";
+  std::optional<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("ask_ark_") || !name.ends_with(".cert")) continue;
+    if (found) {
+      refuse(fmt::format("'{}' has {} and {}", folder.string(), found->filename().string(), name),
+             "Say with --roots which of them is of the platform's generation.");
+    }
+    found = entry.path();
+  }
+  return found;
+}
+
 FoundCertificates from_folder(const fs::path& folder) {
   const auto certificate = [&](const char* file, const char* what) {
     return Certificate::parse(read(folder / file), what);
   };
-  FoundCertificates found{folder.string(),
-                          {certificate("pdh.cert", "PDH"), certificate("pek.cert", "PEK"),
-                           certificate("oca.cert", "OCA"), certificate("cek.cert", "CEK")},
-                          {},
-                          {}};
-  if (fs::exists(folder / "ask_ark.cert")) read_roots(read(folder / "ask_ark.cert"), found);
+  const bool one_file = fs::exists(folder / "cert_chain.cert") && !fs::exists(folder / "pek.cert");
+  FoundCertificates found{
+      folder.string(),
+      one_file ? from_sev_tool(folder)
+               : sev::PlatformCertificates{certificate("pdh.cert", "PDH"), certificate("pek.cert", "PEK"),
+                                           certificate("oca.cert", "OCA"), certificate("cek.cert", "CEK")},
+      {},
+      {}};
+  if (const auto roots = find_roots(folder)) read_roots(read(*roots), found);
   if (fs::exists(folder / "ask.cert")) found.ask = RootCertificate::parse(read(folder / "ask.cert"), "ASK");
   if (fs::exists(folder / "ark.cert")) found.ark = RootCertificate::parse(read(folder / "ark.cert"), "ARK");
   return found;

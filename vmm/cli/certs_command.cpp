@@ -22,7 +22,9 @@ constexpr int kNotVerified = 1;
 
 constexpr const char* kFooter =
     "Certificates come from a platform (--host) or from files (--certs): a folder with ark.cert, ask.cert, cek.cert,\n"
-    "oca.cert, pek.cert and pdh.cert, or one file as 'sevctl export' writes it. A platform does not export AMD's ASK "
+    "oca.cert, pek.cert and pdh.cert, or with cert_chain.cert instead of the middle three, as sev-tool exports them; "
+    "or one\n"
+    "file as 'sevctl export' writes it. A platform does not export AMD's ASK "
     "and\n"
     "ARK; --roots names the file that AMD publishes.\n"
     "Exit codes: 0 done, or verified; 1 not verified; 35 bad arguments or files; 38 the platform does not answer.\n";

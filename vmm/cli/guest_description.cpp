@@ -1,10 +1,12 @@
 #include "vmm/cli/guest_description.hpp"
 
+#include <cstdio>
 #include <fmt/format.h>
 #include <future>
 
 #include "base/error.hpp"
 #include "firmware/image.hpp"
+#include "sev/policy.hpp"
 #include "vmm/boot/input_file.hpp"
 
 namespace sevisor::cli {
@@ -38,6 +40,11 @@ KernelFileHashes hash_kernel_files(const KernelFiles& files) {
   }
   result.hashes = {sev::cmdline_hash(files.cmdline.value_or("")), result.initrd.sha256, result.kernel.sha256};
   return result;
+}
+
+void warn_of_reserved_bits(std::uint32_t policy) {
+  fmt::print(stderr, "sevisor: warning: use the policy {:#x} ({}): {}\n", policy, sev::policy_text(policy),
+             sev::reserved_policy_text(policy));
 }
 
 std::uint32_t ap_reset_address_of(const sev::FirmwareImage& firmware, unsigned vcpus) {

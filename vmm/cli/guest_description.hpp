@@ -33,6 +33,9 @@ struct KernelFileHashes {
 // Reads kernel and initrd at the same time. Throws Error (kBadUsage).
 [[nodiscard]] KernelFileHashes hash_kernel_files(const KernelFiles& files);
 
+// On standard error: a platform may take the policy all the same.
+void warn_of_reserved_bits(std::uint32_t policy);
+
 // Where vCPUs but the first start; 0 for one vCPU, which needs no such address. Throws Error (kBadUsage).
 [[nodiscard]] std::uint32_t ap_reset_address_of(const sev::FirmwareImage& firmware, unsigned vcpus);
 

@@ -174,7 +174,9 @@ void add_measurement(const CLI::App& command, const MeasureOptions& options, Mea
   sev::Nonce nonce{};
   const auto nonce_bytes = parse_hex("--nonce", options.nonce, nonce.size());
   std::copy(nonce_bytes.begin(), nonce_bytes.end(), nonce.begin());
-  measured.measurement = sev::make_measurement(*tik, api, sev::parse_policy(options.policy), measured.digest, nonce);
+  const std::uint32_t policy = sev::parse_policy(options.policy);
+  if (policy & sev::kPolicyReserved) warn_of_reserved_bits(policy);
+  measured.measurement = sev::make_measurement(*tik, api, policy, measured.digest, nonce);
 }
 
 std::string hex_number(std::uint64_t value) { return fmt::format("{:#x}", value); }

@@ -42,8 +42,8 @@ int make(const SessionOptions& options) {
   if (options.out.empty()) refuse("--out is not given", "Name the files, as --out guest.");
   const std::uint32_t policy = sev::parse_policy(options.policy);
   if (policy & sev::kPolicyReserved) {
-    refuse(fmt::format("the policy {:#x} has reserved bits ({:#x})", policy, policy & sev::kPolicyReserved),
-           "Clear them; 0x5 (NODBG|ES) is the default.");
+    throw Error(ExitCode::kBadUsage, fmt::format("use the policy {:#x} ({})", policy, sev::policy_text(policy)),
+                sev::reserved_policy_text(policy), "Clear them; 0x5 (ES|NODBG) is the default.");
   }
   const std::string godh_file = options.out + "_godh.b64";
   const std::string session_file = options.out + "_session.b64";

@@ -13,6 +13,7 @@
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
 #include "sev/verification.hpp"
+#include "vmm/cli/distinct_files.hpp"
 #include "vmm/cli/guest_description.hpp"
 #include "vmm/cli/key_files.hpp"
 #include "vmm/cli/option_values.hpp"
@@ -76,10 +77,7 @@ sev::LaunchClaim read_claim(const CLI::App& command, const VerifyOptions& option
   claim.api = {byte("--api-major", options.api_major), byte("--api-minor", options.api_minor),
                byte("--build-id", options.build_id)};
   claim.policy = sev::parse_policy(options.policy);
-  if (claim.policy & sev::kPolicyReserved) {
-    refuse(fmt::format("the policy {:#x} has reserved bits ({:#x}), which no platform accepts", claim.policy,
-                       claim.policy & sev::kPolicyReserved));
-  }
+  if (claim.policy & sev::kPolicyReserved) warn_of_reserved_bits(claim.policy);
   const auto bytes = parse_base64("--measurement", options.measurement, claim.measurement.size());
   std::copy(bytes.begin(), bytes.end(), claim.measurement.begin());
   return claim;
@@ -177,6 +175,9 @@ int tell_mismatch(const VerifyOptions& options, const sev::ExpectedGuest& guest,
 }
 
 int verify(const CLI::App& command, const VerifyOptions& options) {
+  require_distinct_files(command,
+                         {"--tik", "--tek", "--tk", "--firmware", "--kernel", "--initrd", "--vmsa-cpu0", "--vmsa-cpu1"},
+                         {"--secret-header", "--secret-payload"});
   const sev::LaunchClaim claim = read_claim(command, options);
   const auto keys = read_transport_keys(options.keys);
   if (!keys) refuse("no key is given to check it with", "Give --tik, or --tk.");

@@ -50,6 +50,14 @@ constexpr Features without(Features f, FeatureWord word, std::uint32_t less) {
   return f;
 }
 
+// What QEMU 10.1 added to each model as its last version: LBR virtualisation, TSC scaling, clean bits, flush by ASID,
+// pause filter and threshold, VMLOAD and VMSAVE, virtual GIF; for guests that run guests. (And two bits about machine
+// checks in Fn8000_0007_EBX, which no host offers here.)
+constexpr Features with_svm(Features f) {
+  f[k8000000aEdx] |= bits(1, 4, 5, 6, 10, 12, 15, 16);
+  return f;
+}
+
 constexpr Features kEpycV2 = with(kEpyc, k80000008Ebx, bits(12));  // IBPB
 // CLZERO, error pointers; performance counters; XSAVES
 constexpr Features kEpycV3 =
@@ -106,14 +114,18 @@ constexpr CpuModel kModels[] = {
     {"EPYC-IBPB", kEpycV2, k64K, k8M, true},
     {"EPYC-v3", kEpycV3, k64K, k8M, true},
     {"EPYC-v4", kEpycV3, k64K, k8M, false},
+    {"EPYC-v5", with_svm(kEpycV3), k64K, k8M, false},
     {"EPYC-Rome", kRome, k32K, k16M, true},
     {"EPYC-Rome-v1", kRome, k32K, k16M, true},
     {"EPYC-Rome-v2", kRomeV2, k32K, k16M, true},
     {"EPYC-Rome-v3", kRomeV2, k32K, k16M, false},
     {"EPYC-Rome-v4", kRomeV4, k32K, k16M, false},
+    {"EPYC-Rome-v5", with_svm(kRomeV4), k32K, k16M, false},
     {"EPYC-Milan", kMilan, k32K, k32M, true},
     {"EPYC-Milan-v1", kMilan, k32K, k32M, true},
     {"EPYC-Milan-v2", kMilanV2, k32K, k32M, false},
+    {"EPYC-Milan-v3", with_svm(kMilanV2), k32K, k32M, false},
+    {"EPYC-Milan-v4", with_svm(kMilanV2), k32K, k32M, false},  // it adds one more of these bits
 };
 
 constexpr Features make_additions() {
@@ -229,7 +241,15 @@ constexpr Name kNames[] = {
     {k80000008Ebx, 28, "amd-psfd"},
     {k80000008Ebx, 29, "btc-no"},
     {k8000000aEdx, 0, "npt"},
+    {k8000000aEdx, 1, "lbrv"},
     {k8000000aEdx, 3, "nrip-save"},
+    {k8000000aEdx, 4, "tsc-scale"},
+    {k8000000aEdx, 5, "vmcb-clean"},
+    {k8000000aEdx, 6, "flushbyasid"},
+    {k8000000aEdx, 10, "pause-filter"},
+    {k8000000aEdx, 12, "pfthreshold"},
+    {k8000000aEdx, 15, "v-vmsave-vmload"},
+    {k8000000aEdx, 16, "vgif"},
     {k8000000aEdx, 28, "svme-addr-chk"},
     {k80000021Eax, 0, "no-nested-data-bp"},
     {k80000021Eax, 2, "lfence-always-serializing"},

@@ -8,8 +8,8 @@
 
 namespace sevisor::suite {
 
-// JUnit XML, as CI systems read it: one testsuite, a testcase for each case and host. Bytes that XML 1.0 forbids are
-// left out.
+// JUnit XML, as CI systems read it: one testsuite, a testcase for each case and host. Control characters, which
+// XML 1.0 forbids, are left out, and what is no UTF-8 becomes U+FFFD.
 [[nodiscard]] std::string junit_report(const std::string& suite, const std::vector<CaseResult>& results);
 
 // One object; docs/boot-tests.md describes it.
