@@ -39,6 +39,22 @@ std::vector<std::string> measure(std::vector<std::string> args) {
 
 }  // namespace
 
+TEST_CASE("measure refuses a kernel that run refuses: what only UEFI starts, without it") {
+  const WorkFolder folder;
+  Bytes image(1000);
+  image[0] = std::byte{'M'};
+  image[1] = std::byte{'Z'};
+  image[0x3c] = std::byte{0x80};
+  image[0x80] = std::byte{'P'};
+  image[0x81] = std::byte{'E'};
+  put_file(folder / "uki.efi", image);
+  const std::vector<std::string> measure = {"measure",     "--mode",  "seves",    "--vcpus", "1",
+                                            "--vcpu-type", "EPYC-v4", "--kernel", "uki.efi"};
+  check_refused(sevisor::test::sevisor(folder, measure), "EFI application");
+  check_refused(sevisor::test::sevisor(folder, {"run", "--host", "emulated", "--kernel", "uki.efi"}),
+                "EFI application");
+}
+
 TEST_CASE("measure prints the digests of sev-snp-measure, and in the form of KVM_SEV_ES_INIT those of others") {
   const WorkFolder folder;
   Vectors vectors(folder);

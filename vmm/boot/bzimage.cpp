@@ -4,6 +4,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "vmm/boot/file_kind.hpp"
 
 namespace sevisor::vmm {
 
@@ -46,6 +47,9 @@ KernelImage parse_bzimage(std::span<const std::byte> image, std::string_view nam
   const std::byte* header = image.data();
   if (load<std::uint16_t>(header + kBootFlag) != kBootFlagValue ||
       load<std::uint32_t>(header + kHeaderMagic) != kHeaderMagicValue) {
+    if (const auto kind = kind_of_no_kernel(image)) {
+      throw Error(ExitCode::kBadUsage, fmt::format("use the kernel '{}'", name), kind->is, kind->advice);
+    }
     refuse("it is neither a bzImage nor an ELF file: the setup header's magic numbers are not there");
   }
   const auto version = load<std::uint16_t>(header + kVersion);

@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 #include "firmware/elf_kernel.hpp"
 #include "vmm/boot/bzimage.hpp"
+#include "vmm/boot/file_kind.hpp"
 #include "vmm/text/size_text.hpp"
 
 namespace sevisor::vmm {
@@ -14,6 +15,14 @@ namespace sevisor::vmm {
 namespace {
 constexpr std::size_t kElfSetupSize = 32;         // fw_cfg wants two parts; where they are cut is of no matter
 constexpr std::uint64_t kInitrdMax = 0xbfffffff;  // the firmware places everything below 3 GiB
+
+// Handed on whole: UEFI puts the two parts together again, and places what is in it as it likes.
+constexpr std::uint32_t kPeCommandLineMax = 65535;  // bytes; no limit is known
+constexpr KernelImage kPeImage = {.setup_size = kElfSetupSize,
+                                  .load_address = 0,
+                                  .init_size = 0,
+                                  .initrd_max = kInitrdMax,
+                                  .command_line_max = kPeCommandLineMax};
 
 // By the firmware's own parser.
 KernelImage parse_elf_image(std::span<const std::byte> image, std::string_view name) {
@@ -30,7 +39,9 @@ KernelImage parse_elf_image(std::span<const std::byte> image, std::string_view n
 }
 }  // namespace
 
-KernelImage parse_kernel_image(std::span<const std::byte> image, std::string_view name) {
+KernelImage parse_kernel_image(std::span<const std::byte> image, std::string_view name, BootedBy firmware) {
+  // Of a bzImage, which has such a header too, more can be checked.
+  if (firmware == BootedBy::kOther && is_pe(image) && kind_of_no_kernel(image)) return kPeImage;
   return firmware::is_elf(image) ? parse_elf_image(image, name) : parse_bzimage(image, name);
 }
 

@@ -16,9 +16,15 @@ struct KernelImage {
   std::uint32_t command_line_max = 0;  // bytes, without the NUL
 };
 
+enum class BootedBy {
+  kOwnFirmware,
+  kOther,  // UEFI, it seems, which starts any PE executable: a unified kernel image, a boot loader
+};
+
 // A bzImage, or a static ELF executable with a 64-bit or a PVH entry; which one is told by its first bytes. `name`: of
 // the file, for messages. Throws Error (kBadUsage) when the firmware could not boot it.
-[[nodiscard]] KernelImage parse_kernel_image(std::span<const std::byte> image, std::string_view name);
+[[nodiscard]] KernelImage parse_kernel_image(std::span<const std::byte> image, std::string_view name,
+                                             BootedBy firmware = BootedBy::kOwnFirmware);
 
 // Throws Error (kBadUsage) when the kernel, its initrd and its command line do not fit together into `low_memory` bytes
 // of RAM from 0 on.

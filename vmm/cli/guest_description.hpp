@@ -15,6 +15,8 @@ namespace sevisor::cli {
 inline constexpr unsigned kMaxMeasuredVcpus = 4096;
 
 [[nodiscard]] sev::FirmwareImage built_in_firmware();
+// Whether it is sevisor's own, from wherever it was read.
+[[nodiscard]] bool is_built_in(const sev::FirmwareImage& firmware);
 // Throws Error (kBadUsage) when the file cannot be read.
 [[nodiscard]] sev::FirmwareImage read_firmware(const std::string& path);
 
@@ -30,8 +32,9 @@ struct KernelFileHashes {
   sev::KernelHashes hashes;
 };
 
-// Reads kernel and initrd at the same time. Throws Error (kBadUsage).
-[[nodiscard]] KernelFileHashes hash_kernel_files(const KernelFiles& files);
+// Reads kernel and initrd at the same time. Throws Error (kBadUsage); for a kernel of a kind that `firmware` does not
+// boot, as `run` would.
+[[nodiscard]] KernelFileHashes hash_kernel_files(const KernelFiles& files, const sev::FirmwareImage& firmware);
 
 // On standard error: a platform may take the policy all the same.
 void warn_of_reserved_bits(std::uint32_t policy);

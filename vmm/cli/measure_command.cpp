@@ -237,7 +237,7 @@ int measure(const CLI::App& command, const MeasureOptions& options) {
     measured.hashes_area = firmware.hashes_area();
     KernelFiles files{.kernel = options.kernel, .initrd = {}, .cmdline = options.append};
     if (command.count("--initrd") != 0) files.initrd = options.initrd;
-    measured.kernel = hash_kernel_files(files);
+    measured.kernel = hash_kernel_files(files, firmware);
   }
   compute(firmware, measured);
   if (command.count("--ovmf-hash") != 0 &&

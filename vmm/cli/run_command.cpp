@@ -349,6 +349,7 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
     }
   }
   config.firmware = command.count("--firmware") != 0 ? read_firmware(options.firmware) : built_in_firmware();
+  if (!is_built_in(config.firmware)) config.booted_by = vmm::BootedBy::kOther;
   std::optional<vmm::VariableStore> variables = open_variables(command, options);
   if (variables) config.variables = &*variables;
   if (config.kernel != nullptr) config.kernel_hashes = wants_kernel_hashes(options, config.firmware);

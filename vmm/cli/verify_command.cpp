@@ -150,7 +150,7 @@ sev::ExpectedGuest read_guest(const CLI::App& command, const VerifyOptions& opti
   (void)firmware.hashes_area();  // a host can measure no hashes otherwise
   KernelFiles files{.kernel = options.kernel, .initrd = {}, .cmdline = options.cmdline};
   if (command.count("--initrd") != 0) files.initrd = options.initrd;
-  guest.kernel = hash_kernel_files(files).hashes;
+  guest.kernel = hash_kernel_files(files, firmware).hashes;
   return guest;
 }
 

@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "vmm/boot/kernel_image.hpp"
 #include "vmm/console/console_input.hpp"
 #include "vmm/console/console_output.hpp"
 #include "vmm/console/terminal.hpp"
@@ -107,7 +106,7 @@ void check_run_config(const RunConfig& config) {
   if (config.kernel_hashes) (void)check_hashes_area(config.firmware, map.low_size());
   if (config.secret) (void)check_secret_area(config.firmware, map.low_size());
   if (config.kernel == nullptr) return;
-  const KernelImage header = parse_kernel_image(*config.kernel, config.kernel_name);
+  const KernelImage header = parse_kernel_image(*config.kernel, config.kernel_name, config.booted_by);
   check_boot_fits(header, config.initrd != nullptr ? config.initrd->size() : 0, config.cmdline.size(), map.low_size());
 }
 
@@ -156,8 +155,8 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
        .io_apic = config.irqchip == IrqchipKind::kSplit ? std::optional(io_apic_wiring(guest.vm)) : std::nullopt},
       {.vcpus = config.vcpus, .memory = map, .rtc_time = config.rtc_time, .flash = flash});
   if (config.kernel != nullptr) {
-    platform.add_kernel(config.kernel, parse_kernel_image(*config.kernel, config.kernel_name), config.initrd,
-                        config.cmdline);
+    platform.add_kernel(config.kernel, parse_kernel_image(*config.kernel, config.kernel_name, config.booted_by),
+                        config.initrd, config.cmdline);
   }
 
   {

@@ -10,6 +10,7 @@
 
 #include "kvm/host.hpp"
 #include "vmm/boot/input_file.hpp"
+#include "vmm/boot/kernel_image.hpp"
 #include "vmm/boot/variable_store.hpp"
 #include "vmm/end/end_wait.hpp"
 #include "vmm/end/outcome.hpp"
@@ -28,10 +29,11 @@ struct RunConfig {
   std::uint32_t policy = 0;
 
   sev::FirmwareImage firmware;
-  VariableStore* variables = nullptr;  // the firmware's, in a flash below it; null: it has none
-  FileBytes kernel;                    // null: none is handed to the firmware
-  std::string kernel_name;             // for messages
-  FileBytes initrd;                    // null: none
+  BootedBy booted_by = BootedBy::kOwnFirmware;  // what `firmware` is
+  VariableStore* variables = nullptr;           // the firmware's, in a flash below it; null: it has none
+  FileBytes kernel;                             // null: none is handed to the firmware
+  std::string kernel_name;                      // for messages
+  FileBytes initrd;                             // null: none
   std::string cmdline;
   bool kernel_hashes = false;  // the hashes of the three are measured, and the firmware checks them
 
