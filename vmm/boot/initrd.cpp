@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <fmt/format.h>
 #include <string_view>
 #include <zlib.h>
 
@@ -25,7 +26,6 @@ namespace newc {
 constexpr std::size_t kHeader = 110;
 constexpr std::size_t kFileSize = 54;
 constexpr std::size_t kNameSize = 94;
-constexpr std::string_view kLastName = "TRAILER!!!";
 
 std::optional<std::uint32_t> number(std::string_view header, std::size_t at) {
   const std::string_view digits = header.substr(at, 8);
@@ -34,26 +34,18 @@ std::optional<std::uint32_t> number(std::string_view header, std::size_t at) {
   return result.ptr == digits.end() ? std::optional(value) : std::nullopt;
 }
 
-bool starts(Bytes bytes) {
-  const std::string_view text = text_of(bytes);
-  return text.starts_with("070701") || text.starts_with("070702");
-}
-
+// Of one file, and not of the archive: Linux looks for whatever may follow after each of them, and needs no trailer.
 PartEnd end(Bytes bytes) {
-  std::size_t at = 0;
-  while (at <= bytes.size() && bytes.size() - at >= kHeader && starts(bytes.subspan(at))) {
-    const std::string_view header = text_of(bytes.subspan(at, kHeader));
-    const auto file_size = number(header, kFileSize);
-    const auto name_size = number(header, kNameSize);
-    if (!file_size || !name_size) return bytes.size();  // damaged, not cut off: Linux will say so
-    const std::size_t name = at + kHeader;
-    if (*name_size > bytes.size() - name) return std::nullopt;
-    const std::size_t data = align_up(name + *name_size, 4);
-    if (text_of(bytes.subspan(name, *name_size)).starts_with(kLastName)) return std::min(data, bytes.size());
-    if (data > bytes.size() || *file_size > bytes.size() - data) return std::nullopt;
-    at = align_up(data + *file_size, 4);
-  }
-  return std::nullopt;
+  if (bytes.size() < kHeader) return std::nullopt;
+  const std::string_view header = text_of(bytes.first(kHeader));
+  const auto file_size = number(header, kFileSize);
+  const auto name_size = number(header, kNameSize);
+  if (!file_size || !name_size) return bytes.size();  // damaged, not cut off: Linux will say so
+  if (*name_size > bytes.size() - kHeader) return std::nullopt;
+  const std::size_t data = align_up(kHeader + *name_size, 4);
+  if (*file_size == 0) return std::min(data, bytes.size());  // its last padding is not missed
+  if (data > bytes.size() || *file_size > bytes.size() - data) return std::nullopt;
+  return std::min(align_up(data + *file_size, 4), bytes.size());
 }
 }  // namespace newc
 
@@ -111,19 +103,87 @@ PartEnd zstd_end(Bytes bytes) {
   return at <= bytes.size() ? std::optional(at) : std::nullopt;
 }
 
-// The stream footer ends with "YZ" (xz file format 1.1, 2.1.2). The stream is not looked into.
-PartEnd xz_end(Bytes bytes) { return text_of(bytes).ends_with("YZ") ? std::optional(bytes.size()) : std::nullopt; }
+// An xz stream (xz file format 1.1): header, blocks, index, footer. What is in a block need not be decoded, as LZMA2
+// tells how long each of its chunks is.
+namespace xz {
+constexpr std::size_t kStreamHeader = 12;
+constexpr std::size_t kFooter = 12;
+constexpr std::size_t kCrc = 4;
 
-// LZ4's legacy frame: blocks with their sizes until the end of the file.
-PartEnd lz4_end(Bytes bytes) {
-  std::size_t at = 4;
-  while (at < bytes.size()) {
-    if (bytes.size() - at < 4) return std::nullopt;
-    const auto size = load<std::uint32_t>(bytes.data() + at);
-    if (size > bytes.size() - at - 4) return std::nullopt;
-    at += 4 + std::size_t{size};
+// Bytes of the check behind each block, by the type that the header has (2.1.1.2).
+constexpr std::array<std::uint8_t, 16> kCheckSizes = {0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64};
+
+unsigned check_type(Bytes bytes) { return bytes.size() > 7 ? std::to_integer<unsigned>(bytes[7]) & 0xf : 0; }
+
+// Where LZMA2's chunks end that begin at `at`.
+PartEnd chunks_end(Bytes bytes, std::size_t at) {
+  for (;;) {
+    if (at >= bytes.size()) return std::nullopt;
+    const auto control = std::to_integer<unsigned>(bytes[at]);
+    if (control == 0) return at + 1;
+    const bool packed = control >= 0x80;
+    const std::size_t header = packed ? (control >= 0xc0 ? 6 : 5) : 3;
+    if (bytes.size() - at < header) return std::nullopt;
+    const std::size_t where = at + (packed ? 3 : 1);  // of the size, big endian and one less
+    at +=
+        header + (std::to_integer<std::size_t>(bytes[where]) << 8 | std::to_integer<std::size_t>(bytes[where + 1])) + 1;
   }
-  return at;
+}
+
+PartEnd number_end(Bytes bytes, std::size_t at) {  // 1.2: seven bits a byte
+  while (at < bytes.size() && (bytes[at] & std::byte{0x80}) != std::byte{0}) ++at;
+  return at < bytes.size() ? std::optional(at + 1) : std::nullopt;
+}
+
+PartEnd index_end(Bytes bytes, std::size_t at) {
+  const std::size_t begin = at++;
+  std::size_t records = 0;
+  for (std::size_t i = at, shift = 0; i < bytes.size() && shift < 63; ++i, shift += 7) {
+    records |= std::to_integer<std::size_t>(bytes[i] & std::byte{0x7f}) << shift;
+    if ((bytes[i] & std::byte{0x80}) == std::byte{0}) break;
+  }
+  for (std::size_t numbers = 0; numbers < 1 + 2 * records; ++numbers) {
+    const PartEnd end = number_end(bytes, at);
+    if (!end) return std::nullopt;
+    at = *end;
+  }
+  return begin + align_up(at - begin, 4) + kCrc;
+}
+
+PartEnd end(Bytes bytes) {
+  std::size_t at = kStreamHeader;
+  const std::size_t check = kCheckSizes[check_type(bytes)];
+  for (;;) {
+    if (at >= bytes.size()) return std::nullopt;
+    const auto header_size = std::to_integer<std::size_t>(bytes[at]);
+    if (header_size == 0) break;  // the index
+    const PartEnd data = chunks_end(bytes, at + (header_size + 1) * 4);
+    if (!data) return std::nullopt;
+    at = align_up(*data, 4) + check;
+  }
+  const PartEnd index = index_end(bytes, at);
+  if (!index || *index > bytes.size() || bytes.size() - *index < kFooter) return std::nullopt;
+  const std::size_t whole = *index + kFooter;
+  if (!text_of(bytes.first(whole)).ends_with("YZ")) return bytes.size();  // damaged
+  return whole;
+}
+}  // namespace xz
+
+// LZ4's legacy frame: blocks with their sizes. As Linux reads it (lib/decompress_unlz4.c): the magic may come again
+// before a block, four zeros are its end, and so are fewer than four bytes.
+PartEnd lz4_end(Bytes bytes) {
+  constexpr std::uint32_t kMagic = 0x184c2102;
+  std::size_t at = 4;
+  while (bytes.size() - at >= 4) {
+    const auto size = load<std::uint32_t>(bytes.data() + at);
+    if (size == 0) return at;
+    at += 4;
+    if (size == kMagic) continue;
+    if (size > bytes.size() - at) return std::nullopt;
+    at += size;
+  }
+  const Bytes rest = bytes.subspan(at);
+  return std::ranges::all_of(rest, [](std::byte b) { return b == std::byte{0}; }) ? PartEnd(at) : std::nullopt;
 }
 
 struct Format {
@@ -137,13 +197,33 @@ constexpr std::array<Format, 6> kFormats = {{
     {"070702"sv, "cpio archive", newc::end},
     {"\x1f\x8b"sv, "gzip stream", gzip_end},
     {"\x28\xb5\x2f\xfd"sv, "zstd frame", zstd_end},
-    {"\xfd\x37zXZ\0"sv, "xz stream", xz_end},
+    {"\xfd\x37zXZ\0"sv, "xz stream", xz::end},
     {"\x02\x21\x4c\x18"sv, "LZ4 stream", lz4_end},
 }};
 
+// Formats that Linux knows and whose end is not told.
+constexpr std::array<std::string_view, 3> kOpaqueMagics = {"BZ"sv, "\x5d\0"sv, "\x89\x4c"sv};  // bzip2, LZMA, LZO
+
+std::string at_byte(std::string_view name, std::size_t at) { return fmt::format("its {} from byte {} on", name, at); }
+
+// At the first byte that Linux would not know what to do with, in the words of "Linux drops it and what follows".
+std::string unknown_text(std::size_t at, Bytes rest) {
+  const std::string_view text = text_of(rest);
+  if (text.starts_with("\x04\x22\x4d\x18"sv)) {
+    return fmt::format(
+        "byte {} begins a frame of lz4's newer format, which Linux does not read (lz4 -l writes the other)", at);
+  }
+  if (text.starts_with("0707"sv) && at % 4 != 0) {
+    return fmt::format("the cpio archive from byte {} on is not at a multiple of 4", at);
+  }
+  return fmt::format("what begins at byte {} is neither a cpio archive nor compressed by a method that Linux knows",
+                     at);
+}
+
 }  // namespace
 
-std::optional<std::string> why_initrd_is_cut_off(std::span<const std::byte> initrd) {
+InitrdFindings look_at_initrd(std::span<const std::byte> initrd) {
+  InitrdFindings found;
   std::size_t at = 0;
   while (at < initrd.size()) {
     if (initrd[at] == std::byte{0}) {
@@ -151,14 +231,35 @@ std::optional<std::string> why_initrd_is_cut_off(std::span<const std::byte> init
       continue;
     }
     const Bytes rest = initrd.subspan(at);
-    const auto format =
-        std::ranges::find_if(kFormats, [&](const Format& f) { return text_of(rest).starts_with(f.magic); });
-    if (format == kFormats.end()) return std::nullopt;
+    const std::string_view text = text_of(rest);
+    const auto format = std::ranges::find_if(kFormats, [&](const Format& f) { return text.starts_with(f.magic); });
+    const bool archive = text.starts_with("0707");
+    if (format == kFormats.end() || (archive && at % 4 != 0)) {
+      const bool opaque =
+          std::ranges::any_of(kOpaqueMagics, [&](std::string_view magic) { return text.starts_with(magic); });
+      // A header that breaks off before it says what it is.
+      if (at % 4 == 0 && text.size() < kFormats[0].magic.size() && kFormats[0].magic.starts_with(text)) {
+        found.cut_off = at_byte("cpio archive", at) + " breaks off";
+        return found;
+      }
+      const bool newer_lz4 = text.starts_with("\x04\x22\x4d\x18"sv);
+      if (!opaque && (at != 0 || newer_lz4))
+        found.dropped = unknown_text(at, rest);  // at 0: the image of a disk, perhaps
+      return found;
+    }
     const PartEnd end = format->end(rest);
-    if (!end) return "its " + std::string(format->name) + " breaks off";
+    if (!end) {
+      found.cut_off = at_byte(format->name, at) + " breaks off";
+      return found;
+    }
+    constexpr unsigned kCrc32 = 1;
+    if (format->end == xz::end && xz::check_type(rest) > kCrc32 && !found.dropped) {
+      found.dropped = at_byte(format->name, at) +
+                      " has a check that Linux does not know (xz --check=crc32 writes one that it does)";
+    }
     at += *end;
   }
-  return std::nullopt;
+  return found;
 }
 
 }  // namespace sevisor::vmm

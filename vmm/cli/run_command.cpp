@@ -342,10 +342,13 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
     config.cmdline = options.append;
     if (command.count("--initrd") != 0) {
       config.initrd = vmm::read_input_file("initrd", options.initrd, kMaxInitrdSize);
-      if (const auto why = vmm::why_initrd_is_cut_off(*config.initrd)) {
-        throw Error(ExitCode::kBadUsage, fmt::format("use the initrd '{}'", options.initrd), *why + ": it is truncated",
+      const vmm::InitrdFindings found = vmm::look_at_initrd(*config.initrd);
+      if (found.cut_off) {
+        throw Error(ExitCode::kBadUsage, fmt::format("use the initrd '{}'", options.initrd),
+                    *found.cut_off + ": it is truncated, or what follows stands where it cannot",
                     "Give a whole initrd with --initrd.");
       }
+      if (found.dropped) spdlog::warn("the initrd '{}': {}", options.initrd, *found.dropped);
     }
   }
   config.firmware = command.count("--firmware") != 0 ? read_firmware(options.firmware) : built_in_firmware();
