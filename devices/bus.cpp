@@ -41,6 +41,21 @@ void Bus::add(std::uint64_t base, std::uint64_t length, Device& device, std::str
   ranges_.insert(next, Range{base, length, first_offset, &device, std::move(device_name)});
 }
 
+void Bus::add_movable(MovableRange& range) {
+  if (movable_ != nullptr) {
+    throw Error(ExitCode::kCrash, fmt::format("put a movable range on the {} bus", name_), "there is one already");
+  }
+  movable_ = &range;
+}
+
+MovableRange* Bus::movable_for(std::uint64_t address, std::size_t size) const noexcept {
+  if (movable_ == nullptr || !is_access_size(size) || address >= size_ || size > size_ - address) return nullptr;
+  const auto next = std::ranges::upper_bound(ranges_, address, {}, &Range::base);
+  if (next != ranges_.end() && next->base - address < size) return nullptr;
+  if (next != ranges_.begin() && address - (next - 1)->base < (next - 1)->length) return nullptr;
+  return movable_;
+}
+
 const Bus::Range* Bus::find(std::uint64_t address, std::size_t size) const noexcept {
   const auto next = std::ranges::upper_bound(ranges_, address, {}, &Range::base);
   if (next == ranges_.begin()) return nullptr;
@@ -58,6 +73,8 @@ void Bus::trace_unclaimed(const char* what, std::uint64_t address, std::size_t s
 bool Bus::read(std::uint64_t address, std::span<std::byte> to) const {
   const Range* range = is_access_size(to.size()) ? find(address, to.size()) : nullptr;
   if (range == nullptr) {
+    MovableRange* movable = movable_for(address, to.size());
+    if (movable != nullptr && movable->read_at(address, to)) return true;
     trace_unclaimed("read", address, to.size());
     fill_with_ones(to);
     return false;
@@ -69,6 +86,8 @@ bool Bus::read(std::uint64_t address, std::span<std::byte> to) const {
 bool Bus::write(std::uint64_t address, std::span<const std::byte> from) const {
   const Range* range = is_access_size(from.size()) ? find(address, from.size()) : nullptr;
   if (range == nullptr) {
+    MovableRange* movable = movable_for(address, from.size());
+    if (movable != nullptr && movable->write_at(address, from)) return true;
     trace_unclaimed("write", address, from.size());
     return false;
   }

@@ -1,7 +1,8 @@
 // The port bus and the MMIO bus: which device answers at which address.
 //
 // A bus is assembled before the first vCPU runs and does not change afterwards, so look-ups need no lock. Devices lock
-// for themselves: vCPU threads and the console thread may call one device at the same time.
+// for themselves: vCPU threads and the console thread may call one device at the same time. What the guest itself moves
+// about is a MovableRange, which looks up its own place at each access.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +33,22 @@ class Device {
   Device& operator=(const Device&) = default;
 };
 
+// Answers at addresses that the guest chooses and may change at any time, from any vCPU.
+class MovableRange {
+ public:
+  virtual ~MovableRange() = default;
+
+  // One access of 1, 2, 4 or 8 bytes at an address of the bus. False: it does not lie whole in the range as that is
+  // now, and nothing was done. Looking and accessing are one step for whoever moves the range meanwhile.
+  virtual bool read_at(std::uint64_t address, std::span<std::byte> to) = 0;
+  virtual bool write_at(std::uint64_t address, std::span<const std::byte> from) = 0;
+
+ protected:
+  MovableRange() = default;
+  MovableRange(const MovableRange&) = default;
+  MovableRange& operator=(const MovableRange&) = default;
+};
+
 class Bus {
  public:
   // `name`: for messages. `size`: addresses on the bus run from 0 to size - 1.
@@ -42,6 +59,10 @@ class Bus {
   // does not fit the bus or overlaps one that is taken.
   void add(std::uint64_t base, std::uint64_t length, Device& device, std::string device_name,
            std::uint64_t first_offset = 0);
+
+  // Asks `range` about accesses that touch no range of add(): wherever the guest moves it, it takes no other device's
+  // addresses. There can be one. It must outlive the bus. Throws Error (kCrash) for a second one.
+  void add_movable(MovableRange& range);
 
   // One access of 1, 2, 4 or 8 bytes; other sizes, and accesses that no range holds whole, read as all ones and write
   // nothing. (An access is never split: a 4-byte access to 0xCF8 must not reach the reset register at 0xCF9.)
@@ -63,11 +84,14 @@ class Bus {
   };
 
   [[nodiscard]] const Range* find(std::uint64_t address, std::size_t size) const noexcept;
+  // The movable range, if it may be asked: no byte of the access is of a range of add().
+  [[nodiscard]] MovableRange* movable_for(std::uint64_t address, std::size_t size) const noexcept;
   void trace_unclaimed(const char* what, std::uint64_t address, std::size_t size) const;
 
   std::string name_;
   std::uint64_t size_;
   std::vector<Range> ranges_;  // by base, disjoint
+  MovableRange* movable_ = nullptr;
 };
 
 inline constexpr std::uint64_t kPortBusSize = 0x10000;                 // AMD APM vol. 1, 3.8: 64 KiB of I/O space

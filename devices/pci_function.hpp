@@ -37,6 +37,12 @@ class PciFunction {
     return load<T>(&values_[offset]);
   }
 
+  // Changes the value, whatever of it can be written.
+  template <class T>
+  void set(std::size_t offset, T value) noexcept {
+    store(&values_[offset], value);
+  }
+
   // [at, at + size) must lie in the configuration space.
   void read(std::size_t at, std::span<std::byte> to) const noexcept;
   void write(std::size_t at, std::span<const std::byte> from) noexcept;

@@ -1,6 +1,7 @@
 // The PCI bus of QEMU's Q35 machine, as far as firmware looks for it: the host bridge, by whose ID OVMF and Linux tell
 // the machine, and the LPC bridge with the base of the ACPI registers. Configuration mechanism #1 (PCI Local Bus 3.0,
-// 3.2.2.3.2) and, once the guest has turned it on, memory-mapped configuration (PCI Express 3.0, 7.2.2).
+// 3.2.2.3.2) and memory-mapped configuration (ECAM; PCI Express 3.0, 7.2.2) where the guest has put it with the host
+// bridge's PCIEXBAR. OVMF puts it at 0xb0000000, since 2023 at 0xe0000000.
 // Intel 3 Series datasheet 317607, 5.1; Intel ICH9 datasheet 316972, 13.1.
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "devices/bus.hpp"
@@ -17,20 +19,20 @@
 namespace sevisor::devices {
 
 inline constexpr std::uint64_t kPciConfigPort = 0xcf8;  // address register; data at 0xcfc
-// The memory-mapped configuration space, at the one place where it can be: OVMF's choice on Q35.
-inline constexpr std::uint64_t kPciEcamBase = 0xb0000000;
-inline constexpr std::uint64_t kPciEcamSize = 0x10000000;  // bytes: 256 buses
 
-class PciHost final : public Device {
+class PciHost final : public Device, public MovableRange {
  public:
-  static constexpr std::uint64_t kLength = 8;  // of the ports, at offset 0
-  static constexpr std::uint64_t kEcamOffset = kPciEcamSize;
+  static constexpr std::uint64_t kLength = 8;  // of the ports
   // `reset`: what answers byte accesses to port 0xCF9, which lies under the address register. `events`: told once when
   // firmware looks for memory of System Management Mode (SMRAM), of which there is none.
   explicit PciHost(Device& reset, MachineEventSink events = {});
 
   void read(std::uint64_t offset, std::span<std::byte> to) override;
   void write(std::uint64_t offset, std::span<const std::byte> from) override;
+
+  // The memory-mapped configuration space, at guest-physical addresses.
+  bool read_at(std::uint64_t address, std::span<std::byte> to) override;
+  bool write_at(std::uint64_t address, std::span<const std::byte> from) override;
 
  private:
   struct Place {
@@ -39,9 +41,12 @@ class PciHost final : public Device {
   };
   // nullptr: nothing there.
   [[nodiscard]] PciFunction* find(const Place& place, std::size_t size) noexcept;
-  // What an access at `offset` to the data port or the memory-mapped space is about.
+  // What an access at `offset` to the data port is about.
   [[nodiscard]] Place place_of(std::uint64_t offset) const noexcept;
-  [[nodiscard]] bool ecam_enabled() const noexcept;
+  // What a memory-mapped one is about; nothing: it does not lie whole in the window, or there is none.
+  [[nodiscard]] std::optional<Place> mapped_place(std::uint64_t address, std::size_t size) const noexcept;
+  void read_register(const Place& place, std::span<std::byte> to, std::unique_lock<std::mutex>& guard);
+  void write_register(const Place& place, std::span<const std::byte> from);
 
   Device& reset_;
   MachineEventSink events_;

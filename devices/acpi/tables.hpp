@@ -8,7 +8,9 @@
 namespace sevisor::devices::acpi {
 
 // What the tables describe: a machine with ACPI's fixed hardware, always in ACPI mode. Not a hardware-reduced one:
-// there Linux resets through EFI's runtime services only, which a guest without EFI does not have.
+// there Linux resets through EFI's runtime services only, which a guest without EFI does not have. There is no MCFG:
+// these tables are made before the firmware chooses where PCI's memory-mapped configuration space is. It reserves the
+// place itself, and Linux uses ports.
 struct Machine {
   std::vector<std::uint32_t> apic_ids;  // of the CPUs, the BSP first; at least one
   std::uint32_t ioapic_address = 0xfec00000;

@@ -116,5 +116,57 @@ TEST_CASE("string accesses repeat one register") {
   CHECK(bus.read_string(0x510, 1, {}));
 }
 
+// Answers with its name where the guest has put it.
+class Wanderer final : public MovableRange {
+ public:
+  bool read_at(std::uint64_t address, std::span<std::byte> to) override {
+    ++asked;
+    if (address < base || address - base + to.size() > 0x1000) return false;
+    for (std::byte& byte : to) byte = std::byte{'w'};
+    return true;
+  }
+  bool write_at(std::uint64_t address, std::span<const std::byte> from) override {
+    ++asked;
+    return address >= base && address - base + from.size() <= 0x1000;
+  }
+  std::uint64_t base = 0;
+  unsigned asked = 0;
+};
+
+TEST_CASE("a movable range is asked about what touches no fixed one, wherever it is") {
+  Bus bus("MMIO", 0x10000);
+  Recorder device;
+  Wanderer movable;
+  bus.add_movable(movable);
+  bus.add(0x1100, 0x10, device, "device");
+  movable.base = 0x1000;  // around the device
+  CHECK(bus_in<std::uint8_t>(bus, 0x10ff) == 'w');
+  CHECK(bus_in<std::uint8_t>(bus, 0x1110) == 'w');
+  CHECK(bus_in<std::uint32_t>(bus, 0x110c) == 0x0f0e0d0c);
+  const std::byte four[4] = {};
+  CHECK(bus.write(0x1ffc, four));
+  CHECK_FALSE(bus.write(0x1ffd, four));
+  CHECK(bus_in<std::uint32_t>(bus, 0x1ffd, false) == 0xffffffff);
+  CHECK(bus_in<std::uint8_t>(bus, 0xfff, false) == 0xff);
+
+  // Half of the access is the device's; and what is no access of the bus.
+  movable.asked = 0;
+  CHECK(bus_in<std::uint32_t>(bus, 0x10fe, false) == 0xffffffff);
+  CHECK(bus_in<std::uint32_t>(bus, 0x110e, false) == 0xffffffff);
+  CHECK(bus_in<std::uint64_t>(bus, 0xfffc, false) == ~std::uint64_t{0});
+  CHECK(bus_in<std::uint8_t>(bus, 0x10000, false) == 0xff);
+  CHECK(bus_in<std::uint8_t>(bus, ~std::uint64_t{0}, false) == 0xff);
+  std::byte odd[3] = {};
+  CHECK_FALSE(bus.read(0x1000, odd));
+  CHECK_FALSE(bus.write(0x1000, {}));
+  CHECK(movable.asked == 0);
+
+  movable.base = 0x8000;
+  CHECK(bus_in<std::uint8_t>(bus, 0x1000, false) == 0xff);
+  CHECK(bus_in<std::uint8_t>(bus, 0x8000) == 'w');
+  Wanderer second;
+  CHECK_THROWS_AS(bus.add_movable(second), Error);
+}
+
 }  // namespace
 }  // namespace sevisor::devices::test

@@ -1,10 +1,18 @@
 #!/bin/bash
-# ovmf_boot.sh N: Debian's unmodified OVMF starts as an SEV-ES guest with N vCPUs, boots Debian's kernel with an initrd
-# (handed over by fw_cfg), and the guest's digest is that of `sevisor measure --ovmf`.
+# ovmf_boot.sh N [SUITE]: Debian's unmodified OVMF starts as an SEV-ES guest with N vCPUs, boots Debian's kernel with an
+# initrd (handed over by fw_cfg), and the guest's digest is that of `sevisor measure --ovmf`. It is the machine's own, or
+# that of another Debian release (trixie, sid), whose package lies unpacked in build/matrix/SUITE.
 . "$(dirname "$0")/lib.sh"
 vcpus=$1
-ovmf=/usr/share/OVMF/OVMF_CODE.fd
-variables=/usr/share/OVMF/OVMF_VARS.fd
+suite=${2:-}
+if [ -n "$suite" ]; then
+  ovmf=$(compgen -G "$MATRIX_DIR/$suite/*/usr/share/OVMF/OVMF_CODE_4M.fd" | head -n 1)
+  [ -n "$ovmf" ] || skip "no OVMF_CODE_4M.fd of Debian $suite in $MATRIX_DIR"
+else
+  ovmf=/usr/share/OVMF/OVMF_CODE.fd
+  [ -r "$ovmf" ] || ovmf=/usr/share/OVMF/OVMF_CODE_4M.fd # there is no other from Debian 13 on
+fi
+variables=${ovmf/_CODE/_VARS}
 [ -r "$ovmf" ] && [ -r "$variables" ] || skip "no $ovmf and $variables (package ovmf)"
 need_guest
 
@@ -22,7 +30,7 @@ else
   boot
   [ "$(sha256sum <"$variables")" = "$before" ] || wrong "the run changed $variables"
 fi
-console_has 'efi: EFI v2\.[0-9]+ by EDK II'
+console_has 'efi: EFI v2\.[0-9]+ by (Debian distribution of )?EDK II'
 console_has 'Memory Encryption Features active: AMD SEV SEV-ES'
 [ "$vcpus" -eq 1 ] || console_has "smp: Brought up 1 node, $vcpus CPUs"
 console_has '^sevisor-self-check: PASS'

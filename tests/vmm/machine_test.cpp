@@ -1,3 +1,4 @@
+#include <array>
 #include <catch2/catch.hpp>
 #include <sched.h>
 #include <string>
@@ -6,6 +7,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "vmm/machine/guest_ram.hpp"
 #include "vmm/machine/memory_map.hpp"
@@ -182,7 +184,41 @@ TEST_CASE("the platform has the flash where it is mapped, and PCI's configuratio
   CHECK(changes == std::vector<std::size_t>{0x1fff, 1});
   CHECK_FALSE(write(0xffe02000, 0));  // the firmware's memory
   std::byte value{};
-  CHECK(mmio.read(devices::kPciEcamBase, std::span(&value, 1)));
+
+  // PCIEXBAR: at 0xe0000000, then over RAM and over the flash, which both stay what they are.
+  const auto ecam_at = [&](std::uint32_t bar) {
+    const auto out = [&](std::uint16_t port, std::uint32_t dword) {
+      std::array<std::byte, 4> bytes{};
+      store(bytes.data(), dword);
+      CHECK(platform.buses().ports.write(port, bytes));
+    };
+    out(devices::kPciConfigPort, 0x80000060);
+    out(devices::kPciConfigPort + 4, bar);
+  };
+  const auto read = [&](std::uint64_t at) {
+    mmio.read(at, std::span(&value, 1));
+    return value;
+  };
+  ecam_at(0xe0000001);
+  CHECK(read(0xe0000000) == std::byte{0x86});
+  ecam_at(1);
+  CHECK(read(0) == std::byte{0xff});
+  CHECK(read(64 * kMiB - 1) == std::byte{0xff});
+  CHECK(mmio.read(64 * kMiB, std::span(&value, 1)));  // bus 64: the window goes on behind the RAM
+  ecam_at(0xf0000001);
+  CHECK(read(0xf0000000) == std::byte{0x86});
+  CHECK_FALSE(read(0xffe01fff) == std::byte{0x86});
+}
+
+// What Q35's firmware may choose: RAM ends below both of OVMF's places for PCI's memory-mapped configuration space.
+TEST_CASE("no RAM lies where OVMF puts the configuration space") {
+  for (const std::uint64_t memory : {64 * kMiB, 2816 * kMiB, 2817 * kMiB, 65536 * kMiB}) {
+    for (const RamRange& range : make_memory_map(memory).ram) {
+      for (const std::uint64_t base : {0xb0000000ULL, 0xe0000000ULL}) {
+        CHECK((range.base.value >= base + 256 * kMiB || range.base.value + range.size <= base));
+      }
+    }
+  }
 }
 
 TEST_CASE("guest memory lies so that large pages fit, and no child process has it") {

@@ -51,8 +51,9 @@ Platform::Platform(const Wiring& wiring, const Config& config)
   ports_.add(devices::kPmTimerPort, devices::PmTimer::kLength, pm_timer_, "PM timer");
   ports_.add(devices::kPm1Port, devices::Pm1Registers::kLength, pm1_, "ACPI PM1");
   ports_.add(devices::kPciConfigPort, devices::PciHost::kLength, pci_, "PCI configuration and reset register");
-  mmio_.add(devices::kPciEcamBase, devices::kPciEcamSize, pci_, "PCI memory-mapped configuration",
-            devices::PciHost::kEcamOffset);
+  mmio_.add_movable(pci_);
+  // A request by GHCB may name any address. RAM is no device's, wherever the guest puts the configuration space.
+  for (const RamRange& range : config.memory.ram) mmio_.add(range.base.value, range.size, ram_, "RAM");
   if (io_apic_) mmio_.add(devices::IoApic::kBase, devices::IoApic::kLength, *io_apic_, "IOAPIC");
   if (!config.flash.content.empty()) {
     flash_.emplace(config.flash.content, config.flash.changed);

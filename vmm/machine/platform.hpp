@@ -82,6 +82,7 @@ class Platform {
   devices::I8042Stub keyboard_;
   devices::Pvpanic pvpanic_;
   devices::NoDevice post_code_;
+  devices::NoDevice ram_;  // on the MMIO bus, in RAM's place
   devices::FwCfg fw_cfg_;
   std::optional<devices::Pflash> flash_;
   devices::Bus ports_{"port", devices::kPortBusSize};
