@@ -73,8 +73,8 @@ std::optional<int> descriptor_named(const std::string& path) {
     std::array<char, PATH_MAX> target{};
     const ssize_t size = ::readlink(at.c_str(), target.data(), target.size());
     if (size <= 0) return std::nullopt;
-    const std::string next(target.data(), static_cast<std::size_t>(size));
-    at = next.front() == '/' ? next : folder_of(at) + "/" + next;
+    const std::string_view next(target.data(), static_cast<std::size_t>(size));
+    at = next.front() == '/' ? std::string(next) : folder_of(at).append("/").append(next);
   }
   return std::nullopt;
 }

@@ -36,7 +36,9 @@ TEST_CASE("an empty command line is one, however it is written, and takes no oth
   CHECK(digest({"--append", "", "--vcpus=2"}) == expected);
   CHECK(digest({"--vcpus=2", "--append="}) == expected);
   CHECK(digest({"--vcpus=2", "--append=", "-v"}) == "Calculated SEV_ES guest measurement: " + expected);
-  // What an option needs is its value, whatever it looks like.
+  // What an option needs is its value, whatever it looks like; an option that can do without takes the next word too.
+  check_refused(tool({"run", "--kernel", "none", "--check", "fail"}), "read the kernel 'none'");
+  check_refused(tool({"run", "--kernel", "none", "--kernel-hashes", "off", "--check"}), "read the kernel 'none'");
   const std::string odd = digest({"--append=--vcpus=", "--vcpus=2"});
   CHECK(odd != expected);
   CHECK(digest({"--append", "--vcpus=", "--vcpus=2"}) == odd);
@@ -73,4 +75,37 @@ TEST_CASE("an empty value of any other option is refused by the option's name") 
 TEST_CASE("a switch takes no value, and nothing is an option after --") {
   check_refused(tool({"test", "suite.yaml", "--list="}), "--list: it takes no value");
   check_refused(tool({"firmware", "--", "--json="}), "--json=': No such file");
+}
+
+TEST_CASE("a misspelt option or command is answered with the one that it is like") {
+  check_refused(tool({"run", "--krnel", "vmlinuz"}),
+                "read '--krnel': there is no such option. Did you mean '--kernel'?");
+  check_refused(tool({"run", "--kernal=vmlinuz"}), "Did you mean '--kernel'?");
+  check_refused(tool({"run", "--cpu", "2"}), "Did you mean '--cpus'?");
+  check_refused(tool({"mesure"}), "read 'mesure': there is no such command. Did you mean 'measure'?");
+  check_refused(tool({"certs", "exprt"}), "Did you mean 'export'? 'sevisor certs --help'");
+  check_refused(tool({"run", "vmlinuz", "initrd"}),
+                "read 'vmlinuz': there is no such argument");  // the first, not the last
+  check_refused(tool({"run", "-x"}), "'-x'");
+  const Result far = tool({"run", "--quux"});
+  check_refused(far, "there is no such option. 'sevisor run --help' lists");
+  CHECK_THAT(far.err, !Catch::Contains("mean"));
+}
+
+TEST_CASE("help and version are told wherever they are asked for") {
+  const std::string help = tool({"run", "--help"}).out;
+  CHECK_THAT(help, Catch::Contains("--kernel"));
+  CHECK(tool({"help", "run"}).out == help);
+  CHECK(tool({"help", "certs", "show"}).out == tool({"certs", "show", "--help"}).out);
+  CHECK(tool({"help"}).out == tool({"--help"}).out);
+  check_refused(tool({"help", "rnu"}), "Did you mean 'run'?");
+  const std::string version = tool({"--version"}).out;
+  CHECK(version.starts_with("sevisor "));
+  for (const char* command :
+       {"run", "measure", "verify", "secret", "session", "certs", "firmware", "test", "doctor", "trace"}) {
+    CAPTURE(command);
+    CHECK(tool({command, "--version"}).out == version);
+    CHECK_THAT(tool({command, "--help"}).out, Catch::Contains("Example"));
+  }
+  CHECK_THAT(tool({"--help"}).out, Catch::Contains("Examples:") && Catch::Contains("sevisor help COMMAND"));
 }

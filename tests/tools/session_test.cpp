@@ -160,6 +160,15 @@ TEST_CASE("a folder as sev-tool exports it is read: pdh.cert and cert_chain.cert
   check_refused(tool(folder, {"certs", "verify", "--certs", "c"}), "PDH");
 }
 
+TEST_CASE("an empty secret is none") {
+  const WorkFolder folder;
+  put_file(folder / "empty", Bytes{});
+  check_refused(tool(folder, {"secret", "--secret", "luks-key:empty", "--table-only", "--out", "x"}), "it is empty");
+  check_refused(tool(folder, {"secret", "--secret", "luks-key:/dev/null", "--table-only", "--out", "x"}),
+                "it is empty");
+  check_refused(tool(folder, {"secret", "--secret", "luks-key:", "--table-only", "--out", "x"}), "No such file");
+}
+
 TEST_CASE("session writes four files, the keys for their owner alone, and replaces none unasked") {
   const WorkFolder folder;
   make_session(folder);

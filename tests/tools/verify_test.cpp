@@ -207,6 +207,39 @@ TEST_CASE("one changed byte of the measurement, the firmware or a key is a misma
   CHECK(sevisor::test::sevisor(folder, verify(measurement, guest)).code == 1);
 }
 
+TEST_CASE("verify takes what a run's report says where no option does") {
+  const WorkFolder folder;
+  REQUIRE(sevisor::test::sevisor(folder, {"session", "--host", "emulated", "--out", "o"}).code == 0);
+  // Our firmware alone finds no kernel and ends the guest, once it has been launched.
+  REQUIRE(
+      sevisor::test::sevisor(folder, {"run", "--host", "emulated", "--firmware", SEVISOR_FIRMWARE, "--memory", "64M",
+                                      "--dh-cert", "o_godh.b64", "--session", "o_session.b64", "--json", "r.json"})
+          .code == 37);
+  const Words right = {"verify",     "--report", "r.json",     "--tik",  "o_tik.bin",
+                       "--num-cpus", "1",        "--cpu-type", "EPYC-v4"};
+  const auto with = [](Words args, const Words& more) {
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  };
+  CHECK(sevisor::test::sevisor(folder, right).code == 0);
+  // An option goes before the report.
+  CHECK(sevisor::test::sevisor(folder, with(right, {"--build-id", "99"})).code == 1);
+  // Other files, or other keys: the report's digest tells.
+  put_file(folder / "kernel", Bytes(5000));
+  const Result files = sevisor::test::sevisor(folder, with(right, {"--kernel", "kernel", "--cmdline", "x"}));
+  CHECK(files.code == 1);
+  put_file(folder / "o_tik.bin", Bytes(16));
+  const Result keys = sevisor::test::sevisor(folder, right);
+  CHECK(keys.code == 1);
+  CHECK_THAT(keys.err, Catch::Contains("was not signed with this TIK"));
+  check_refused(sevisor::test::sevisor(folder, {"verify", "--report", "kernel", "--tik", "o_tik.bin"}),
+                "no JSON object");
+  const std::string none = "{}";
+  put_file(folder / "none", std::as_bytes(std::span(none)));
+  check_refused(sevisor::test::sevisor(folder, {"verify", "--report", "none", "--tik", "o_tik.bin"}),
+                "no number 'api_major'");
+}
+
 TEST_CASE("verify refuses bad input in one line") {
   const WorkFolder folder;
   put_keys(folder);

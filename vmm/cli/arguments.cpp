@@ -32,6 +32,50 @@ const CLI::Option* last_of_letters(const CLI::App& command, std::string_view let
   return nullptr;
 }
 
+// How many letters to put in, take out, replace or exchange with the next to make one of the other.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::vector<std::size_t>> of(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+  for (std::size_t i = 0; i <= a.size(); ++i) {
+    for (std::size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        of[i][j] = i + j;
+        continue;
+      }
+      of[i][j] = std::min({of[i - 1][j] + 1, of[i][j - 1] + 1, of[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        of[i][j] = std::min(of[i][j], of[i - 2][j - 2] + 1);
+    }
+  }
+  return of[a.size()][b.size()];
+}
+
+std::vector<std::string> names_like(const CLI::App& command, const std::string& word) {
+  std::vector<std::string> names;
+  if (word.starts_with("-")) {
+    for (const CLI::Option* option : command.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+  } else {
+    for (const CLI::App* below : command.get_subcommands(nullptr)) names.push_back(below->get_name());
+    if (command.get_parent() == nullptr) names.emplace_back("help");
+  }
+  return names;
+}
+
+[[noreturn]] void refuse_unknown(const CLI::App& command, const std::string& word, const char* what) {
+  std::string path;
+  for (const CLI::App* app = &command; app->get_parent() != nullptr; app = app->get_parent()) {
+    path = app->get_name() + " " + path;
+  }
+  throw Error(ExitCode::kBadUsage, fmt::format("read '{}'", word), fmt::format("there is no such {}", what),
+              fmt::format("{}'sevisor {}--help' lists what there is.", did_you_mean(command, word), path));
+}
+
+std::size_t places_for_words(const CLI::App& command) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(command.get_options(), [](const CLI::Option* option) { return option->get_positional(); }));
+}
+
 void refuse_empty_value(const CLI::Option& option) {
   const std::string name = option.get_name();
   if (std::ranges::find(kMayBeEmpty, name) != std::end(kMayBeEmpty)) return;
@@ -44,6 +88,7 @@ void refuse_empty_value(const CLI::Option& option) {
 
 std::vector<std::string> with_empty_values(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* command = &app;
+  std::size_t words_given = 0;  // that are no options
   std::vector<std::string> result;
   for (auto word = words.begin(); word != words.end(); ++word) {
     result.push_back(*word);
@@ -56,7 +101,8 @@ std::vector<std::string> with_empty_values(const CLI::App& app, const std::vecto
       const std::size_t equals = std::min(word->find('='), word->size());
       const std::string name = word->substr(0, equals);
       option = command->get_option_no_throw(name);
-      if (option != nullptr && equals + 1 == word->size()) {
+      if (option == nullptr) refuse_unknown(*command, name, "option");
+      if (equals + 1 == word->size()) {
         if (is_switch(*option)) {
           throw Error(ExitCode::kBadUsage, fmt::format("read {}", name), "it takes no value",
                       "Leave out the equals sign.");
@@ -66,14 +112,38 @@ std::vector<std::string> with_empty_values(const CLI::App& app, const std::vecto
       }
       if (equals != word->size()) continue;
     } else if (word->size() > 1 && word->front() == '-') {
+      if (command->get_option_no_throw(word->substr(0, 2)) == nullptr) refuse_unknown(*command, *word, "option");
       option = last_of_letters(*command, std::string_view(*word).substr(1));
     } else if (const CLI::App* below = find_command(*command, *word)) {
       command = below;
+    } else if (++words_given > places_for_words(*command)) {
+      const bool wants_command = command->get_subcommands(nullptr).size() > 1;
+      refuse_unknown(*command, *word, wants_command ? "command" : "argument");
     }
-    // The next word is a value, whatever it looks like.
-    if (option != nullptr && needs_value(*option) && word + 1 != words.end()) result.push_back(*++word);
+    // The next word is a value, whatever it looks like; of an option that can do without, unless it looks like one.
+    if (option == nullptr || is_switch(*option) || word + 1 == words.end()) continue;
+    if (needs_value(*option) || !(word + 1)->starts_with("-")) result.push_back(*++word);
   }
   return result;
+}
+
+std::vector<std::string> with_help_as_option(std::vector<std::string> words) {
+  if (words.empty() || words.front() != "help") return words;
+  words.erase(words.begin());
+  words.emplace_back("--help");
+  return words;
+}
+
+std::string did_you_mean(const CLI::App& command, const std::string& word) {
+  std::string best;
+  std::size_t least = std::max<std::size_t>(1, word.size() / 3) + 1;
+  for (const std::string& name : names_like(command, word)) {
+    const std::size_t letters = name.starts_with(word) && word.size() > 3 ? 1 : distance(word, name);
+    if (letters >= least) continue;
+    least = letters;
+    best = name;
+  }
+  return best.empty() ? "" : fmt::format("Did you mean '{}'? ", best);
 }
 
 void refuse_empty_values(const CLI::App& command) {

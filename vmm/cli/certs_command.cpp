@@ -27,7 +27,11 @@ constexpr const char* kFooter =
     "file as 'sevctl export' writes it. A platform does not export AMD's ASK "
     "and\n"
     "ARK; --roots names the file that AMD publishes.\n"
-    "Exit codes: 0 done, or verified; 1 not verified; 35 bad arguments or files; 38 the platform does not answer.\n";
+    "Exit codes: 0 done, or verified; 1 not verified; 35 bad arguments or files; 38 the platform does not answer.\n"
+    "\n"
+    "Examples:\n"
+    "  sevisor certs export --host kernel --out platform\n"
+    "  sevisor certs verify --certs platform --roots ask_ark_milan.cert\n";
 
 struct CertsOptions {
   CertificateOptions source;

@@ -12,6 +12,7 @@
 #include "kvm/kernel_host.hpp"
 #include "vmm/cli/distinct_files.hpp"
 #include "vmm/cli/guest_description.hpp"
+#include "vmm/cli/log.hpp"
 #include "vmm/doctor/host_checks.hpp"
 #include "vmm/run/report_file.hpp"
 
@@ -21,7 +22,11 @@ namespace {
 
 constexpr const char* kFooter =
     "Changes nothing, and needs no root. Exit codes: 0 SEV-ES guests can run on the host, 38 they cannot, 35 bad "
-    "arguments.\n";
+    "arguments.\n"
+    "\n"
+    "Examples:\n"
+    "  sevisor doctor\n"
+    "  sevisor doctor --json doctor.json\n";
 
 struct DoctorOptions {
   std::string host = "kernel";
@@ -41,7 +46,7 @@ int examine(const CLI::App& command, const DoctorOptions& options) {
   const auto host = options.host == "kernel" ? kvm::make_kernel_host() : emulator::make_emulated_host();
   const doctor::Examination found = doctor::examine(*host, machine, built_in_firmware());
   if (report) report->write(doctor::json_of(options.host, found.can_run, found.verdict, found.checks));
-  fmt::print("{}\n{}.\n", doctor::text_of(found.checks, ::isatty(STDOUT_FILENO) != 0), found.verdict);
+  fmt::print("{}\n{}.\n", doctor::text_of(found.checks, may_colour(STDOUT_FILENO)), found.verdict);
   if (found.can_run) return static_cast<int>(ExitCode::kPoweredOff);
   if (options.host == "kernel") {
     const auto other = emulator::make_emulated_host();

@@ -20,7 +20,11 @@ namespace sevisor::cli {
 namespace {
 
 constexpr const char* kFooter =
-    "Exit codes: 0 the image can be a SEV-ES guest's firmware, 1 it cannot (why is said), 35 it cannot be read.\n";
+    "Exit codes: 0 the image can be a SEV-ES guest's firmware, 1 it cannot (why is said), 35 it cannot be read.\n"
+    "\n"
+    "Examples:\n"
+    "  sevisor firmware /usr/share/OVMF/OVMF_CODE.fd\n"
+    "  sevisor firmware --json | jq .can\n";
 
 struct FirmwareOptions {
   std::string file;

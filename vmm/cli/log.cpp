@@ -1,5 +1,6 @@
 #include "vmm/cli/log.hpp"
 
+#include <cstdlib>
 #include <fmt/format.h>
 #include <memory>
 #include <spdlog/pattern_formatter.h>
@@ -61,6 +62,12 @@ class JournalPrefix final : public spdlog::custom_flag_formatter {
 
 }  // namespace
 
+bool may_colour(int fd) {
+  const char* none = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  return ::isatty(fd) != 0 && (none == nullptr || *none == '\0') && term != nullptr && std::string_view(term) != "dumb";
+}
+
 std::string_view error_prefix() { return vmm::is_journal(STDERR_FILENO) ? kJournalError : "sevisor: "; }
 
 void set_up_log(std::string_view level) {
@@ -76,8 +83,9 @@ void set_up_log(std::string_view level) {
   } else {
     formatter->add_flag<LevelPrefix>('*').set_pattern("%^sevisor:%$ %*%v");
   }
-  const auto logger =
-      std::make_shared<spdlog::logger>("sevisor", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  sink->set_color_mode(may_colour(STDERR_FILENO) ? spdlog::color_mode::always : spdlog::color_mode::never);
+  const auto logger = std::make_shared<spdlog::logger>("sevisor", sink);
   logger->set_formatter(std::move(formatter));
   logger->set_level(value);
   logger->flush_on(spdlog::level::trace);

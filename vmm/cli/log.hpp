@@ -13,6 +13,9 @@ void set_up_log(std::string_view level);
 // What stands before an error that ends the program, in the same form; usable before set_up_log().
 [[nodiscard]] std::string_view error_prefix();
 
+// Whether what goes to this descriptor may be coloured: a terminal, not TERM=dumb, and no NO_COLOR (no-color.org).
+[[nodiscard]] bool may_colour(int fd);
+
 inline constexpr const char* kLogLevels = "trace, debug, info, warning, error, off";
 
 }  // namespace sevisor::cli

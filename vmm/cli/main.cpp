@@ -34,6 +34,14 @@ namespace {
 
 using sevisor::ExitCode;
 
+constexpr const char* kFooter =
+    "'sevisor help COMMAND' tells a command's options and examples.\n"
+    "\n"
+    "Examples:\n"
+    "  sevisor run --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
+    "  sevisor doctor\n"
+    "  sevisor test debian-boot.yaml --set KERNEL=vmlinuz\n";
+
 constexpr int kSignalExitBase = 128;  // as shells report a death by signal
 
 // An error is one line, whatever the user's text in it holds.
@@ -87,9 +95,13 @@ int main_or_throw(int argc, char** argv) {
   CLI::App app("sevisor runs AMD SEV-ES guests: on an EPYC machine's KVM, or on an emulated SEV-ES host anywhere.",
                "sevisor");
   app.set_version_flag("--version", "sevisor " SEVISOR_VERSION);
+  app.footer(kFooter);
   app.require_subcommand(0, 1);  // that there is one is checked below: then an unknown one is named
-  const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const std::vector<std::string> words = sevisor::cli::with_help_as_option({argv + std::min(argc, 1), argv + argc});
   const std::vector<sevisor::cli::Command> commands = add_commands(app, words.empty() ? "" : words.front());
+  for (const sevisor::cli::Command& command : commands) {
+    command.app->set_version_flag("--version", "sevisor " SEVISOR_VERSION, "Display the program's version and exit");
+  }
   const auto given = [&commands] {
     return std::ranges::find_if(commands, [](const auto& command) { return command.app->parsed(); });
   };

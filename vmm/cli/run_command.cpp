@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "sev/cpu_type.hpp"
 #include "sev/encoding.hpp"
 #include "sev/policy.hpp"
+#include "vmm/boot/file_kind.hpp"
 #include "vmm/boot/initrd.hpp"
 #include "vmm/boot/input_file.hpp"
 #include "vmm/boot/variable_store.hpp"
@@ -170,6 +172,26 @@ std::optional<vmm::VariableStore> open_variables(const CLI::App& command, const 
   return vmm::VariableStore::forget(*beside);
 }
 
+// What edk2's builds say nothing about, and wait for ever.
+void warn_of_silent_firmware(const RunOptions& options, const vmm::RunConfig& config) {
+  if (config.booted_by == vmm::BootedBy::kOwnFirmware) return;
+  const bool code_alone =
+      std::filesystem::path(options.firmware).filename().string().find("_CODE") != std::string::npos;
+  if (code_alone && config.variables == nullptr) {
+    spdlog::warn(
+        "'{}' is named as code without variables, and there are none beside it: such firmware stops without a "
+        "word. Give them with --vars",
+        options.firmware);
+  }
+  const auto& table = config.firmware.facts().table;
+  if (config.kernel != nullptr && !config.kernel_hashes && table && table->hashes_area()) {
+    spdlog::warn(
+        "'{}' names an area for kernel hashes, and none are measured: a build that looks there (OVMF's AmdSev) "
+        "starts no kernel without --kernel-hashes on",
+        options.firmware);
+  }
+}
+
 void report_launch(const vmm::LaunchReport& report, std::uint32_t policy) {
   spdlog::info("launch digest {}", sev::to_hex(report.digest));
   spdlog::info("measurement {} (policy {:#x} {}, API {}.{} build {})", sev::to_base64(report.measurement), policy,
@@ -190,6 +212,15 @@ void report_findings(const std::vector<vmm::Finding>& findings) {
     spdlog::warn("--check: {} at rip {:#x}, page {:#x}, vCPU {}: {} ({} times)", f.rule, f.rip, f.page, f.vcpu,
                  f.detail, f.count);
   }
+}
+
+// Of Linux: where it prints is on its command line, and a unified image may have one of its own.
+bool prints_nothing(const std::vector<std::byte>& kernel, std::string_view cmdline) {
+  if (vmm::kind_of_no_kernel(kernel) || !vmm::is_pe(kernel)) return false;
+  for (const std::string_view console : {"console=ttyS", "console=uart", "earlyprintk", "earlycon"}) {
+    if (cmdline.find(console) != std::string_view::npos) return false;
+  }
+  return true;
 }
 
 void add_options(CLI::App* run, RunOptions& options) {
@@ -328,6 +359,7 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
   std::optional<vmm::MemoryDump> memory_dump;
   if (command.count("--dump-memory") != 0) config.memory_dump = &memory_dump.emplace(options.dump_memory);
 
+  std::optional<std::string> initrd_dropped;
   if (command.count("--kernel") == 0) {
     if (command.count("--firmware") == 0) {
       throw Error(ExitCode::kBadUsage, "start a guest", "no kernel is given", "Give a kernel with --kernel.");
@@ -348,7 +380,7 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
                     *found.cut_off + ": it is truncated, or what follows stands where it cannot",
                     "Give a whole initrd with --initrd.");
       }
-      if (found.dropped) spdlog::warn("the initrd '{}': {}", options.initrd, *found.dropped);
+      initrd_dropped = found.dropped;
     }
   }
   config.firmware = command.count("--firmware") != 0 ? read_firmware(options.firmware) : built_in_firmware();
@@ -396,6 +428,12 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
   if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host.name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
+  // Said once nothing can be refused any more.
+  if (initrd_dropped) spdlog::warn("the initrd '{}': {}", options.initrd, *initrd_dropped);
+  warn_of_silent_firmware(options, config);
+  if (config.kernel != nullptr && prints_nothing(*config.kernel, config.cmdline)) {
+    spdlog::warn("--append has no console=ttyS0: Linux will print nothing here");
+  }
   vmm::Outcome outcome = vmm::run_guest(host, config, launched);
   std::vector<vmm::Finding> findings;
   if (checker) {

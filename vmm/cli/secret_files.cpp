@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 #include "base/error.hpp"
 #include "sev/encoding.hpp"
@@ -17,7 +18,13 @@ std::vector<sev::SecretEntry> read_secrets(const std::vector<std::string>& speci
       throw Error(ExitCode::kBadUsage, fmt::format("read the secret '{}'", specification),
                   "it does not have the form GUID:FILE", "Give a GUID, or luks-key, then a colon and the file's path.");
     }
-    entries.push_back({*guid, read_secret_file("secret", specification.substr(colon + 1), sev::kMaxSecretSize)});
+    const std::string path = specification.substr(colon + 1);
+    sev::SecretBytes bytes = read_secret_file("secret", path, sev::kMaxSecretSize);
+    if (bytes.empty()) {
+      throw Error(ExitCode::kBadUsage, fmt::format("read the secret '{}'", path), "it is empty",
+                  "A guest would take the empty text for its key: give the file that has it.");
+    }
+    entries.push_back({*guid, std::move(bytes)});
   }
   return entries;
 }

@@ -19,6 +19,7 @@
 #include "kvm/kernel_host.hpp"
 #include "vmm/cli/certificate_files.hpp"
 #include "vmm/cli/distinct_files.hpp"
+#include "vmm/cli/log.hpp"
 #include "vmm/cli/option_values.hpp"
 #include "vmm/launch/host_ability.hpp"
 #include "vmm/run/report_file.hpp"
@@ -174,7 +175,8 @@ int test(const CLI::App& command, const TestOptions& options) {
   int signal = 0;
   std::vector<suite::CaseResult> results;
   {
-    suite::Progress progress(stdout, can_draw(stdout), suite.cases.size() * setting.hosts.size());
+    suite::Progress progress(stdout, can_draw(stdout), suite.cases.size() * setting.hosts.size(),
+                             may_colour(STDOUT_FILENO));
     std::thread runner([&] {
       results = suite::run_suite(suite, setting, progress, stop);
       done = true;

@@ -33,7 +33,7 @@ int run_trace(const CLI::App& command, const TraceOptions& options) {
   require_distinct_files(command, {"FILE"}, {"--html"});
   std::optional<vmm::ReportFile> page;
   if (!options.html.empty()) page.emplace(options.html, "--html");
-  std::ifstream file(options.file, std::ios::binary);
+  std::ifstream file(options.file == "-" ? "/dev/stdin" : options.file, std::ios::binary);
   // A folder can be opened, but not read.
   if (!file || (file.peek() == std::ifstream::traits_type::eof() && !file.eof())) {
     throw Error(ExitCode::kBadUsage, fmt::format("read the trace '{}'", options.file),
@@ -51,7 +51,7 @@ Command add_trace_command(CLI::App& app) {
   const auto options = std::make_shared<TraceOptions>();
   CLI::App* trace = app.add_subcommand("trace", "Sum up a trace of 'run --trace': what, how often, how long, when");
   trace->footer(kFooter);
-  trace->add_option("FILE", options->file, "the trace")->required()->type_name("");
+  trace->add_option("FILE", options->file, "the trace; - is standard input")->required()->type_name("");
   trace->add_option("--html", options->html, "write one page with plots, which needs nothing else")->type_name("FILE");
   return {trace, [trace, options] { return run_trace(*trace, *options); }};
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -23,17 +24,21 @@ namespace sevisor::cli {
 
 namespace {
 
-constexpr int kMismatch = 1;  // virt-qemu-sev-validate's, too
+constexpr std::size_t kMaxReport = 16 << 20;  // bytes
+constexpr int kMismatch = 1;                  // virt-qemu-sev-validate's, too
 
 constexpr const char* kFooter =
     "Exit codes: 0 the measurement matches, 1 it does not (what may differ is said), 35 bad arguments or files.\n"
     "\n"
-    "Example:\n"
+    "Examples:\n"
+    "  sevisor verify --report report.json --tik guest_tik.bin --kernel vmlinuz --cmdline console=ttyS0 \\\n"
+    "      --num-cpus 2 --cpu-type EPYC-v4\n"
     "  sevisor verify --measurement BASE64 --api-major 1 --api-minor 55 --build-id 21 --policy 5 \\\n"
     "      --tik guest_tik.bin --tek guest_tek.bin --kernel vmlinuz --cmdline console=ttyS0 --num-cpus 2 \\\n"
     "      --cpu-type EPYC-v4 --inject-secret luks-key:key --secret-header h.b64 --secret-payload p.b64\n";
 
 struct VerifyOptions {
+  std::string report;
   std::string measurement;
   std::string api_major;
   std::string api_minor;
@@ -58,16 +63,48 @@ struct VerifyOptions {
   std::string secret_payload;
   bool force = false;
   bool quiet = false;
+  std::string reported_digest;  // hexadecimal, of --report; nobody has signed it
 };
 
 [[noreturn]] void refuse(std::string came_back, std::string advice = {}) {
   throw Error(ExitCode::kBadUsage, "verify the measurement", std::move(came_back), std::move(advice));
 }
 
+// What a run's report says where no option does.
+void read_report(VerifyOptions& options) {
+  const auto refuse_report = [&](std::string came_back) {
+    throw Error(ExitCode::kBadUsage, fmt::format("read the report '{}'", options.report), std::move(came_back),
+                "Give what 'sevisor run' wrote for --json or --launch-report.");
+  };
+  const sev::SecretBytes bytes = read_secret_file("report", options.report, kMaxReport);
+  const auto report = nlohmann::json::parse(reinterpret_cast<const char*>(bytes.data()),
+                                            reinterpret_cast<const char*>(bytes.data()) + bytes.size(), nullptr, false);
+  if (!report.is_object()) refuse_report("it is no JSON object");
+  const auto number = [&](const char* key, std::string& option) {
+    if (!option.empty()) return;
+    const auto value = report.find(key);
+    if (value == report.end() || !value->is_number_unsigned()) refuse_report(fmt::format("it has no number '{}'", key));
+    option = std::to_string(value->get<std::uint64_t>());
+  };
+  number("api_major", options.api_major);
+  number("api_minor", options.api_minor);
+  number("build_id", options.build_id);
+  number("policy", options.policy);
+  if (options.measurement.empty()) {
+    const auto value = report.find("measurement");
+    if (value == report.end() || !value->is_string())
+      refuse_report("it has no 'measurement': the guest was not measured");
+    options.measurement = value->get<std::string>();
+  }
+  const auto digest = report.find("launch_digest");
+  if (digest != report.end() && digest->is_string()) options.reported_digest = digest->get<std::string>();
+}
+
 sev::LaunchClaim read_claim(const CLI::App& command, const VerifyOptions& options) {
   for (const char* needed : {"--measurement", "--api-major", "--api-minor", "--build-id", "--policy"}) {
-    if (command.count(needed) == 0) {
-      refuse(fmt::format("{} is not given", needed), "The platform's owner tells these, as in the report of a run.");
+    if (options.report.empty() && command.count(needed) == 0) {
+      refuse(fmt::format("{} is not given", needed),
+             "The platform's owner tells these; --report takes them from the report of a run.");
     }
   }
   const auto byte = [](const char* option, const std::string& text) {
@@ -154,6 +191,19 @@ sev::ExpectedGuest read_guest(const CLI::App& command, const VerifyOptions& opti
   return guest;
 }
 
+// The report's digest is not signed, but a hint when it is what the measurement was made of.
+void tell_reported_digest(const VerifyOptions& options, const sev::LaunchClaim& claim, const sev::TransportKeys& keys) {
+  const auto bytes = sev::from_hex(options.reported_digest);
+  sev::Digest digest{};
+  if (!bytes || bytes->size() != digest.size()) return;
+  std::copy(bytes->begin(), bytes->end(), digest.begin());
+  fmt::print(
+      stderr, "  the report's launch digest: {}, {}\n", options.reported_digest,
+      sev::matches(claim, *keys.tik, digest)
+          ? "which was signed with this TIK: it is the files or the description that differ"
+          : "which was not signed with this TIK: the keys are of another session, or the report is of another run");
+}
+
 int tell_mismatch(const VerifyOptions& options, const sev::ExpectedGuest& guest, const sev::LaunchClaim& claim,
                   const sev::TransportKeys& keys, const sev::Digest& digest) {
   if (options.quiet) return kMismatch;
@@ -164,6 +214,7 @@ int tell_mismatch(const VerifyOptions& options, const sev::ExpectedGuest& guest,
   fmt::print(stderr, "sevisor: the measurement does not match: the guest that was launched is not the one described\n");
   fmt::print(stderr, "  expected launch digest: {}\n", sev::to_hex(digest));
   for (const std::string& difference : differences) fmt::print(stderr, "  it would match if: {}\n", difference);
+  if (differences.empty()) tell_reported_digest(options, claim, keys);
   if (differences.empty()) {
     fmt::print(
         stderr,
@@ -174,10 +225,12 @@ int tell_mismatch(const VerifyOptions& options, const sev::ExpectedGuest& guest,
   return kMismatch;
 }
 
-int verify(const CLI::App& command, const VerifyOptions& options) {
-  require_distinct_files(command,
-                         {"--tik", "--tek", "--tk", "--firmware", "--kernel", "--initrd", "--vmsa-cpu0", "--vmsa-cpu1"},
-                         {"--secret-header", "--secret-payload"});
+int verify(const CLI::App& command, VerifyOptions options) {
+  require_distinct_files(
+      command,
+      {"--report", "--tik", "--tek", "--tk", "--firmware", "--kernel", "--initrd", "--vmsa-cpu0", "--vmsa-cpu1"},
+      {"--secret-header", "--secret-payload"});
+  if (!options.report.empty()) read_report(options);
   const sev::LaunchClaim claim = read_claim(command, options);
   const auto keys = read_transport_keys(options.keys);
   if (!keys) refuse("no key is given to check it with", "Give --tik, or --tk.");
@@ -221,6 +274,8 @@ Command add_verify_command(CLI::App& app) {
   const auto add = [verify_app](const char* name, std::string& value, const char* type, const std::string& help) {
     return verify_app->add_option(name, value, help)->type_name(type);
   };
+  add("--report", options->report, "FILE",
+      "report of a run (--json or --launch-report): measurement, API version, build and policy, unless they are given");
   add("-m,--measurement", options->measurement, "BASE64", "what LAUNCH_MEASURE returned");
   add("--api-major", options->api_major, "N", "the platform's API version");
   add("--api-minor", options->api_minor, "N", "the same");

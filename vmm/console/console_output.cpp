@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -18,6 +19,12 @@ namespace {
 constexpr int kFinalPatienceMs = 2000;
 // Bytes: a costly pattern on a long line takes up to a tenth of a second each.
 constexpr std::size_t kLookAtOnce = 16;
+
+bool same_file(int a, int b) {
+  struct stat of_a {};
+  struct stat of_b {};
+  return ::fstat(a, &of_a) == 0 && ::fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
 
 }  // namespace
 
@@ -109,7 +116,7 @@ void ConsoleOutput::write_all() noexcept {
       if (matched_) state_.end({ExitCode::kPoweredOff, "the console matched --expect"});
     }
     // What the program or the shell says next shall not stand behind an unfinished line.
-    if (writable && last_ != std::byte{'\n'} && ::isatty(fd_) != 0) {
+    if (writable && last_ != std::byte{'\n'} && (::isatty(fd_) != 0 || same_file(fd_, STDERR_FILENO))) {
       static constexpr std::byte kNewline{'\n'};
       write_chunk({&kNewline, 1});
     }

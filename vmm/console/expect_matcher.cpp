@@ -20,9 +20,9 @@ bool looks_ahead(std::string_view pattern) {
 }  // namespace
 
 ExpectMatcher::ExpectMatcher(const std::string& pattern)
-    : pattern_("the regular expression", pattern), grows_(!looks_ahead(pattern)) {
+    : pattern_("--expect", pattern), grows_(!looks_ahead(pattern)) {
   if (!pattern_.found_in("")) return;
-  throw Error(ExitCode::kBadUsage, fmt::format("read the regular expression '{}'", pattern),
+  throw Error(ExitCode::kBadUsage, fmt::format("read --expect '{}'", pattern),
               pattern.empty() ? "it is empty, and matches anything" : "it matches the empty text, and so anything",
               "Give one that some text of the guest must match, as 'login:', or '.' for any at all.");
 }

@@ -160,6 +160,9 @@ Outcome run_guest(kvm::Host& host, const RunConfig& config, const std::function<
   }
 
   {
+    if (::isatty(STDIN_FILENO) != 0 && !in_background(STDIN_FILENO)) {
+      spdlog::info("this terminal is the guest's console: Ctrl-a x leaves, Ctrl-a h lists the keys");
+    }
     const RawTerminal terminal(STDIN_FILENO, guard);
     std::optional<ConsoleInput> input;
     if (terminal.active() || !in_background(STDIN_FILENO)) {

@@ -74,8 +74,8 @@ void Progress::finished(std::size_t id, const CaseResult& result) {
   const std::string title = running_[id].title;
   running_.erase(id);
   ++done_;
-  print(fmt::format("{}{}{} [{}/{}] {} ({:.1f} s)\n{}", live_ ? colour_of(result.verdict) : "",
-                    label_of(result.verdict), live_ ? "\x1b[0m" : "", done_, total_, title, result.seconds,
+  print(fmt::format("{}{}{} [{}/{}] {} ({:.1f} s)\n{}", colour_ ? colour_of(result.verdict) : "",
+                    label_of(result.verdict), colour_ ? "\x1b[0m" : "", done_, total_, title, result.seconds,
                     failure_text(result)));
   (void)std::fflush(out_);
   draw();

@@ -14,8 +14,9 @@ namespace sevisor::suite {
 
 class Progress {
  public:
-  // `total`: runs there will be. `live`: `out` is a terminal that can move its cursor.
-  Progress(std::FILE* out, bool live, std::size_t total) : out_(out), live_(live), total_(total) {}
+  // `total`: runs there will be. `live`: `out` is a terminal that can move its cursor. `colour`: and the user likes it.
+  Progress(std::FILE* out, bool live, std::size_t total, bool colour = true)
+      : out_(out), live_(live), colour_(live && colour), total_(total) {}
   ~Progress() { finish(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -40,6 +41,7 @@ class Progress {
 
   std::FILE* out_;
   bool live_;
+  bool colour_;
   std::size_t total_;
   std::size_t done_ = 0;
   std::size_t drawn_ = 0;  // lines below the finished ones
