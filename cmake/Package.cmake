@@ -15,6 +15,8 @@ endif()
 install(DIRECTORY ${man_pages}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT runtime FILES_MATCHING PATTERN *.1.gz)
 install(FILES packaging/sevisor.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME sevisor
         COMPONENT runtime)
+install(FILES packaging/sevisor.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions RENAME _sevisor COMPONENT runtime)
+install(FILES packaging/sevisor.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT runtime)
 install(PROGRAMS packaging/sevisor-demo DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 install(FILES scripts/guest-init DESTINATION ${CMAKE_INSTALL_DATADIR}/sevisor/demo RENAME init
         PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE COMPONENT runtime)

@@ -1,13 +1,20 @@
-# bash completion for sevisor: commands and options are those that `sevisor ... --help` lists.
+# bash completion for sevisor: commands, options and their values are those that `sevisor ... --help` lists.
 
 _sevisor() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]}
   local word help names choices command=() i
   COMPREPLY=()
+  # bash splits --host=emulated into three words.
+  if [[ $current == = ]]; then
+    current=
+  elif [[ $previous == = ]] && ((COMP_CWORD > 2)); then
+    previous=${COMP_WORDS[COMP_CWORD - 2]}
+  fi
   # The command's words: those before the first option.
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${COMP_WORDS[i]}
     [[ $word == -* ]] && break
+    [[ $word == help && $i -eq 1 ]] && continue
     help=$("$program" "${command[@]}" --help 2>/dev/null) || return
     names=$(awk '/^Subcommands:$/ { b = 1; next } /^$/ { b = 0 } b && /^  [^ ]/ { print $1 }' <<<"$help")
     grep -qxF -- "$word" <<<"$names" || break
@@ -21,7 +28,9 @@ _sevisor() {
       split($1, spellings, ",")
       for (k in spellings) if (spellings[k] == option && match($0, /^  [^ ]+ [^ ]+/)) { print $2; exit }
     }' <<<"$help")
-    if [[ $choices == *[a-z]*'|'* ]]; then
+    # Names of CPU types are listed in its text.
+    [[ $choices == NAME* && $previous == --*cpu-type ]] && choices=$(grep -o 'EPYC[-A-Za-z0-9]*' <<<"$help" | sort -u | paste -sd '|')
+    if [[ $choices == *[A-Za-z]*'|'* && $choices != *FILE* ]]; then
       choices=${choices%=*}
       mapfile -t COMPREPLY < <(compgen -W "${choices//|/ }" -- "$current")
       return

@@ -32,6 +32,14 @@ check_tree() {
   complete_words "$usr" sevisor '' | grep -qx measure || wrong "$root: commands are not completed"
   complete_words "$usr" sevisor run --init- | grep -qx -- --init-api || wrong "$root: options are not completed"
   complete_words "$usr" sevisor run --init-api '' | grep -qx init2 || wrong "$root: choices are not completed"
+  complete_words "$usr" sevisor run --cpu-type EPYC-M | grep -qx EPYC-Milan-v2 || wrong "$root: CPU types are not completed"
+  complete_words "$usr" sevisor run --host = em | grep -qx emulated || wrong "$root: --host=em is not completed"
+  complete_words "$usr" sevisor help fir | grep -qx firmware || wrong "$root: 'help' is not completed"
+  [ -s "$usr/share/zsh/vendor-completions/_sevisor" ] || wrong "$root: there is no completion for zsh"
+  if command -v fish >/dev/null; then
+    PATH="$usr/bin:$PATH" fish -c "source $usr/share/fish/vendor_completions.d/sevisor.fish; complete -C 'sevisor run --host em'" |
+      grep -qx emulated || wrong "$root: fish does not complete choices"
+  fi
   complete_words "$usr" sevisor certs '' | grep -qx export || wrong "$root: commands of a command are not completed"
   [ -s "$usr/lib/systemd/system/sevisor@.service" ] || wrong "$root: there is no unit for systemd"
   if command -v systemd-analyze >/dev/null; then
