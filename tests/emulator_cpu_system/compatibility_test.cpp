@@ -64,7 +64,7 @@ TEST_CASE_METHOD(Below, "an offset below the segment's base is an address below 
     CHECK(vmsa.rax == 0xdef01234);
   }
   SECTION("a fault's address is the cut one") {
-    if (which != Mode::kCompat32) return;  // the other has no paging here
+    if (which != Mode::kCompat32) return;        // the other has no paging here
     vmsa.gs.base = 0x7ffff000;                   // nothing is mapped there, nor below
     code({0x65, 0xa1, 0xfc, 0xff, 0xff, 0x7f});  // mov eax, gs:[0x7ffffffc]
     REQUIRE(run().code == ghcb::kExitVmgexit);

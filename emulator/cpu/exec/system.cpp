@@ -1,8 +1,9 @@
 // The remaining system instructions: those that only exit, cache and TLB control, fences; and the table of them all.
+#include "emulator/cpu/system.hpp"
+
 #include <algorithm>
 
 #include "emulator/cpu/intercepts.hpp"
-#include "emulator/cpu/system.hpp"
 
 namespace sevisor::emulator {
 
