@@ -374,10 +374,8 @@ std::string call_name(unsigned long request, const void* argument) {
 
 std::vector<std::string_view> known_call_names() {
   std::vector<std::string_view> names = {"open /dev/kvm", "open /dev/sev", "mmap", "munmap", "close"};
-  for (const Ioctl& call : kIoctls) {
-    // These two are told apart by the command that they carry.
-    if (call.number != KVM_MEMORY_ENCRYPT_OP && call.number != SEV_ISSUE_CMD) names.emplace_back(call.name);
-  }
+  // KVM_MEMORY_ENCRYPT_OP and SEV_ISSUE_CMD among them: without a command, as a probe, they are called so.
+  for (const Ioctl& call : kIoctls) names.emplace_back(call.name);
   for (const SevCommand& command : kSevCommands) names.emplace_back(command.name);
   for (const PlatformCommand& command : kPlatformCommands) names.emplace_back(command.name);
   return names;

@@ -210,7 +210,8 @@ TEST_CASE("secrets that virt-qemu-sev-validate packages open, and hold what sevi
                        "--tek",         "tek",
                        "--firmware",    SEVISOR_FIRMWARE};
 
-  for (const std::size_t size : {0, 1, 7, 8, 9, 24, 1000}) {
+  // Not 0: virt-qemu-sev-validate packages an empty secret, sevisor refuses one (session_test.cpp, verify_test.cpp).
+  for (const std::size_t size : {1, 7, 8, 9, 24, 1000}) {
     CAPTURE(size);
     const Bytes first = draw.bytes(size);
     const Bytes second = draw.bytes(3);

@@ -401,6 +401,12 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
     report.launch = launch;
     if (!plain) report_launch(launch, config.policy);
     if (launch_file) launch_file->write(vmm::json_launch_report(report));
+    // Said once nothing can be refused any more.
+    if (initrd_dropped) spdlog::warn("the initrd '{}': {}", options.initrd, *initrd_dropped);
+    warn_of_silent_firmware(options, config);
+    if (config.kernel != nullptr && prints_nothing(*config.kernel, config.cmdline)) {
+      spdlog::warn("--append has no console=ttyS0: Linux will print nothing here");
+    }
   };
   config.secret = make_secret_source(options.owner, config.end.timeout, launched);
   vmm::check_run_config(config);
@@ -428,12 +434,6 @@ int run_guest_of(const CLI::App& command, const RunOptions& options, const std::
   if (trace) trace->describe_run(report.host, config.vcpus);
   config.rtc_time = rtc_time.value_or(host.name() == "emulated" ? kVirtualRtcTime : *parse_rtc("now"));
 
-  // Said once nothing can be refused any more.
-  if (initrd_dropped) spdlog::warn("the initrd '{}': {}", options.initrd, *initrd_dropped);
-  warn_of_silent_firmware(options, config);
-  if (config.kernel != nullptr && prints_nothing(*config.kernel, config.cmdline)) {
-    spdlog::warn("--append has no console=ttyS0: Linux will print nothing here");
-  }
   vmm::Outcome outcome = vmm::run_guest(host, config, launched);
   std::vector<vmm::Finding> findings;
   if (checker) {
