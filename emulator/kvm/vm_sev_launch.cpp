@@ -10,7 +10,6 @@
 namespace sevisor::emulator {
 
 using psp::Command;
-using sev::FirmwareStatus;
 
 int Vm::launch_start(void* argument) {
   kvm_sev_cmd& command = as_command(argument);

@@ -10,7 +10,6 @@
 namespace sevisor::emulator {
 
 using psp::Command;
-using sev::FirmwareStatus;
 
 namespace {
 constexpr std::uint32_t kLargestAllocation = 4 << 20;  // bytes that the kernel's allocator gives at a time
