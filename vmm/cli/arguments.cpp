@@ -65,7 +65,7 @@ std::vector<std::string> names_like(const CLI::App& command, const std::string& 
 [[noreturn]] void refuse_unknown(const CLI::App& command, const std::string& word, const char* what) {
   std::string path;
   for (const CLI::App* app = &command; app->get_parent() != nullptr; app = app->get_parent()) {
-    path = app->get_name() + " " + path;
+    path.insert(0, app->get_name() + " ");
   }
   throw Error(ExitCode::kBadUsage, fmt::format("read '{}'", word), fmt::format("there is no such {}", what),
               fmt::format("{}'sevisor {}--help' lists what there is.", did_you_mean(command, word), path));
